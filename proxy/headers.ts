@@ -1,0 +1,102 @@
+/** Header fields in order and in the case they came in, looked up by lower-case name. */
+
+/** Lower-case forms of names seen before; bounded, so that strangers cannot fill it. */
+const LOWER = new Map<string, string>();
+const LOWER_NAMES_MAX = 1024;
+
+/** The lower-case form of a field name, from a bounded cache. */
+export function lowerName(name: string): string {
+  const known = LOWER.get(name);
+  if (known !== undefined) return known;
+  const lower = name.toLowerCase();
+  if (LOWER.size < LOWER_NAMES_MAX && name.length <= 64) LOWER.set(name, lower);
+  return lower;
+}
+
+/** A list of fields. Three strings a field in one array: name as received, name in lower case, value. */
+export class Headers {
+  /** `[name, lower, value, name, lower, value, …]`. Codecs read and write it directly. */
+  readonly fields: string[];
+
+  constructor(fields: string[] = []) {
+    this.fields = fields;
+  }
+
+  static of(entries: Readonly<Record<string, string>>): Headers {
+    const headers = new Headers();
+    for (const name of Object.keys(entries)) headers.append(name, entries[name]!);
+    return headers;
+  }
+
+  /** Number of fields. */
+  get size(): number {
+    return this.fields.length / 3;
+  }
+
+  /** The first value, or undefined. `lower` is in lower case. */
+  get(lower: string): string | undefined {
+    const fields = this.fields;
+    for (let i = 1; i < fields.length; i += 3) if (fields[i] === lower) return fields[i + 1];
+    return undefined;
+  }
+
+  /** All values, joined with a comma as RFC 9110 section 5.3 allows; undefined where there is none. */
+  joined(lower: string): string | undefined {
+    const fields = this.fields;
+    let all: string | undefined;
+    for (let i = 1; i < fields.length; i += 3)
+      if (fields[i] === lower) all = all === undefined ? fields[i + 1]! : `${all},${fields[i + 1]!}`;
+    return all;
+  }
+
+  has(lower: string): boolean {
+    return this.get(lower) !== undefined;
+  }
+
+  append(name: string, value: string): void {
+    this.fields.push(name, lowerName(name), value);
+  }
+
+  /** Replaces the first field of that name in place and drops the others; appends where there was none. */
+  set(name: string, value: string): void {
+    const lower = lowerName(name);
+    const fields = this.fields;
+    for (let i = 1; i < fields.length; i += 3) {
+      if (fields[i] === lower) {
+        fields[i + 1] = value;
+        this.#removeFrom(i + 2, lower);
+        return;
+      }
+    }
+    fields.push(name, lower, value);
+  }
+
+  remove(lower: string): void {
+    this.#removeFrom(0, lower);
+  }
+
+  clone(): Headers {
+    return new Headers(this.fields.slice());
+  }
+
+  /** Calls `fn` for each field in order. */
+  forEach(fn: (name: string, value: string, lower: string) => void): void {
+    const fields = this.fields;
+    for (let i = 0; i < fields.length; i += 3) fn(fields[i]!, fields[i + 2]!, fields[i + 1]!);
+  }
+
+  #removeFrom(start: number, lower: string): void {
+    const fields = this.fields;
+    let write = start;
+    for (let read = start; read < fields.length; read += 3) {
+      if (fields[read + 1] === lower) continue;
+      if (write !== read) {
+        fields[write] = fields[read]!;
+        fields[write + 1] = fields[read + 1]!;
+        fields[write + 2] = fields[read + 2]!;
+      }
+      write += 3;
+    }
+    fields.length = write;
+  }
+}

@@ -1,0 +1,25 @@
+/** One address that requests can be sent to, with the state that outlives configuration. */
+import type { Address, JsonObject, Locality } from '../../xds/snapshot.ts';
+import type { ProxyRequest, ProxyResponse } from '../service.ts';
+
+/** Held in the cluster by key, kept across pushes. Counters are numbers on this object: the hot path touches nothing else. */
+export interface Endpoint {
+  /** `host:port`. */
+  readonly key: string;
+  readonly address: Address;
+  hostname: string;
+  weight: number;
+  priority: number;
+  locality: Locality;
+  metadata: JsonObject;
+  /** What the control plane, health checks and outlier detection say; the picker was built from it. */
+  health: 'healthy' | 'degraded' | 'unhealthy' | 'draining';
+  /** Clock reading until which outlier detection keeps it out; 0 = not ejected. */
+  ejectedUntilMs: number;
+  /** Requests under way, read by least request. */
+  active: number;
+  /** When it became a healthy member, for slow start. */
+  readonly addedMs: number;
+  /** Sends one attempt: takes a connection from its pool, writes, answers when the response head is there. */
+  send(request: ProxyRequest): Promise<ProxyResponse>;
+}
