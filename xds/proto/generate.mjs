@@ -1,0 +1,133 @@
+/**
+ * Makes xds/gen: TypeScript types of the protos named in entries.txt, taken from the packages that npm installed.
+ * Plain JavaScript, since `npm ci` runs it as `prepare` under whatever Node the system has. Needs no network.
+ */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const root = join(here, '..', '..');
+const out = join(root, 'xds', 'gen');
+const require = createRequire(import.meta.url);
+
+/** A failure whose message says what to do; printed without a stack. */
+class Failure extends Error {}
+
+try {
+  generate();
+} catch (error) {
+  if (!(error instanceof Failure)) throw error;
+  console.error(`xds/proto/generate.mjs: ${error.message}`);
+  process.exitCode = 1;
+}
+
+function generate() {
+  const protos = packageRoot('@grpc/grpc-js-xds');
+  const buf = packageRoot('@bufbuild/buf');
+  const plugin = packageRoot('@bufbuild/protoc-gen-es');
+  if (protos === undefined || buf === undefined || plugin === undefined) {
+    // A production install has no devDependencies; what a published package carries is enough then.
+    if (existsSync(join(out, 'stamp'))) return;
+    throw new Failure('xds/gen is missing and the devDependencies that make it are not installed; run `npm ci` without --omit=dev');
+  }
+  const wanted = stamp([protos, buf, plugin]);
+  if (existsSync(join(out, 'stamp')) && readFileSync(join(out, 'stamp'), 'utf8') === wanted) return;
+
+  // Staged beside each other under a name of this process, so two runs at once never see each other's halves.
+  const staging = join(root, 'build', `proto-${process.pid}`);
+  const fresh = join(root, 'build', `gen-${process.pid}`);
+  try {
+    const count = stage(join(protos, 'deps'), staging);
+    runBuf(buf, plugin, staging, fresh);
+    writeFileSync(join(fresh, 'stamp'), wanted);
+    const old = join(root, 'build', `old-${process.pid}`);
+    if (existsSync(out)) renameSync(out, old);
+    renameSync(fresh, out);
+    rmSync(old, { recursive: true, force: true });
+    console.error(`xds/gen: generated from ${count} protos`);
+  } finally {
+    rmSync(staging, { recursive: true, force: true });
+    rmSync(fresh, { recursive: true, force: true });
+  }
+}
+
+/** The hash of all that decides the output: the entry list, this script, and the versions of the packages. */
+function stamp(packages) {
+  const hash = createHash('sha256');
+  hash.update(readFileSync(join(here, 'entries.txt')));
+  hash.update(readFileSync(fileURLToPath(import.meta.url)));
+  for (const path of packages) hash.update(`${path.slice(root.length)}@${readJson(join(path, 'package.json')).version}\n`);
+  return hash.digest('hex');
+}
+
+/** Copies the entries and everything they import to `staging`; returns how many files that are. */
+function stage(deps, staging) {
+  const importRoots = ['envoy-api', 'xds', 'googleapis', 'protoc-gen-validate'].map((name) => join(deps, name));
+  const pending = entries().map((path) => ({ path, from: 'xds/proto/entries.txt' }));
+  const seen = new Set();
+  while (pending.length > 0) {
+    const { path, from } = pending.pop();
+    // The well-known types come with the compiler and with @bufbuild/protobuf.
+    if (seen.has(path) || path.startsWith('google/protobuf/')) continue;
+    seen.add(path);
+    const source = importRoots.map((dir) => join(dir, path)).find((file) => existsSync(file));
+    if (source === undefined) throw new Failure(`${from} names ${path}, which @grpc/grpc-js-xds does not ship`);
+    const text = patched(path, readFileSync(source, 'utf8'));
+    for (const [, imported] of text.matchAll(/^\s*import\s+(?:public\s+|weak\s+)?"([^"]+)"\s*;/gm))
+      pending.push({ path: imported, from: path });
+    mkdirSync(dirname(join(staging, path)), { recursive: true });
+    writeFileSync(join(staging, path), text);
+  }
+  return seen.size;
+}
+
+function entries() {
+  const lines = readFileSync(join(here, 'entries.txt'), 'utf8').split('\n');
+  return lines.map((line) => line.trim()).filter((line) => line !== '' && !line.startsWith('#'));
+}
+
+/** The shipped validate.proto is older than the protos that use it: it lacks `ignore_empty` for strings (tag 26 upstream). */
+function patched(path, text) {
+  if (path !== 'validate/validate.proto' || /StringRules[\s\S]*?ignore_empty[\s\S]*?message BytesRules/.test(text)) return text;
+  const marker = 'optional bool strict = 25 [default = true];';
+  if (!text.includes(marker)) throw new Failure('validate.proto changed: the place for StringRules.ignore_empty was not found');
+  return text.replace(marker, `${marker}\n  optional bool ignore_empty = 26;`);
+}
+
+function runBuf(buf, plugin, staging, fresh) {
+  const template = {
+    version: 'v2',
+    inputs: [{ directory: staging }],
+    plugins: [
+      {
+        local: [process.execPath, join(plugin, 'bin', 'protoc-gen-es')],
+        out: fresh,
+        // One compiler run for all files: the default, one per folder, starts a hundred processes.
+        strategy: 'all',
+        opt: ['target=js+dts', 'import_extension=js', 'erasable_syntax=true'],
+      },
+    ],
+  };
+  const run = spawnSync(process.execPath, [join(buf, 'bin', 'buf'), 'generate', '--template', JSON.stringify(template)], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  if (run.error !== undefined) throw new Failure(`buf did not start: ${run.error.message}`);
+  if (run.status !== 0) throw new Failure(`buf generate failed:\n${run.stderr}${run.stdout}`.trim());
+}
+
+/** The folder of an installed package, or undefined. */
+function packageRoot(name) {
+  for (const dir of require.resolve.paths(name) ?? []) {
+    if (existsSync(join(dir, name, 'package.json'))) return join(dir, name);
+  }
+  return undefined;
+}
+
+function readJson(path) {
+  return JSON.parse(readFileSync(path, 'utf8'));
+}
