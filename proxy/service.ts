@@ -36,6 +36,11 @@ export interface ProxyRequest {
   abort: ((error: ProxyError) => void) | undefined;
   /** Relays an interim (1xx) response; undefined where the client cannot take one. */
   onInterim: ((status: number, reason: string, headers: Headers) => void) | undefined;
+  /**
+   * Called once by the codec when the exchange is over: the last byte of the answer is written, or either side is gone. `info` is complete
+   * then (bytes, flags, details). A filter that listens keeps the function that was there and calls it too. Must not throw.
+   */
+  onDone: ((response: ProxyResponse | undefined) => void) | undefined;
   /** Clock reading when the head was complete; filters reckon from it instead of reading the clock again. */
   readonly startMs: number;
   /** Observations for logs, metrics, traces and retries. */
