@@ -33,6 +33,8 @@ export interface Problem {
   readonly field: string;
   /** Rule and value in one sentence, with a suggestion where a near word exists. */
   readonly message: string;
+  /** A warning is told and changes nothing; absent = an error, which keeps the document out. */
+  readonly severity?: 'warning';
 }
 
 /** Full state of a source, every time. Documents with problems are not among `resources` unless an earlier good version is kept. */

@@ -310,7 +310,8 @@ export const NO_HEADER_MUTATIONS: HeaderMutations = { requestAdd: [], requestRem
 export interface Cluster {
   readonly name: string;
   readonly altStatName: string;
-  readonly type: 'STATIC' | 'STRICT_DNS' | 'LOGICAL_DNS' | 'EDS' | 'ORIGINAL_DST' | 'AGGREGATE';
+  /** DYNAMIC_FORWARD_PROXY dials what the request's authority names (`envoy.clusters.dynamic_forward_proxy`). */
+  readonly type: 'STATIC' | 'STRICT_DNS' | 'LOGICAL_DNS' | 'EDS' | 'ORIGINAL_DST' | 'AGGREGATE' | 'DYNAMIC_FORWARD_PROXY';
   /** AGGREGATE only: the clusters in order of preference. */
   readonly aggregateClusters?: readonly string[];
   /** EDS only; the cluster's name when the wire leaves it out. */
