@@ -9,9 +9,25 @@ export type JsonObject = { readonly [key: string]: Json };
 /** An extension as Envoy names one: `type` is the message's full name without a host, `config` its JSON with camelCase names. */
 export interface ExtensionConfig {
   readonly name: string;
+  /** Empty when the wire carries a name only and the name is not one of Envoy's own. */
   readonly type: string;
   readonly config: JsonObject;
+  /** In a per-route configuration: the filter does not run there. */
+  readonly disabled?: boolean;
 }
+
+/** A listener filter; `filterDisabled` is the predicate (JSON) of connections that skip it. */
+export interface ListenerFilterConfig extends ExtensionConfig {
+  readonly filterDisabled?: JsonObject;
+}
+
+/** An access log; `filter` (JSON of AccessLogFilter) says which requests it takes, all when absent. */
+export interface AccessLogConfig extends ExtensionConfig {
+  readonly filter?: JsonObject;
+}
+
+/** Bytes that the resource names instead of carrying: a file, or a variable of the environment. */
+export type DataRef = { readonly kind: 'file'; readonly path: string } | { readonly kind: 'environment'; readonly name: string };
 
 export interface Address {
   /** IP address, or a name for STRICT_DNS and LOGICAL_DNS clusters; a path when `pipe` is set. */
@@ -29,7 +45,7 @@ export interface Listener {
   readonly trafficDirection: 'INBOUND' | 'OUTBOUND' | 'UNSPECIFIED';
   readonly filterChains: readonly FilterChain[];
   readonly defaultFilterChain?: FilterChain;
-  readonly listenerFilters: readonly ExtensionConfig[];
+  readonly listenerFilters: readonly ListenerFilterConfig[];
   readonly listenerFiltersTimeoutMs: Ms;
   readonly continueOnListenerFiltersTimeout: boolean;
   readonly useOriginalDst: boolean;
@@ -75,7 +91,7 @@ export interface TcpProxy {
   readonly clusters: readonly WeightedCluster[];
   readonly idleTimeoutMs: Ms;
   readonly maxConnectAttempts: number;
-  readonly accessLogs: readonly ExtensionConfig[];
+  readonly accessLogs: readonly AccessLogConfig[];
 }
 
 export interface HttpConnectionManager {
@@ -85,7 +101,7 @@ export interface HttpConnectionManager {
   readonly routeConfig?: RouteConfiguration;
   readonly rdsName?: string;
   readonly httpFilters: readonly HttpFilterConfig[];
-  readonly accessLogs: readonly ExtensionConfig[];
+  readonly accessLogs: readonly AccessLogConfig[];
   readonly tracing?: {
     readonly randomSamplingPercent: number;
     readonly clientSamplingPercent: number;
@@ -214,7 +230,7 @@ export type StringMatch =
 export type RouteAction =
   | ({ readonly kind: 'forward' } & ForwardAction)
   | { readonly kind: 'redirect'; readonly redirect: RedirectAction }
-  | { readonly kind: 'direct'; readonly status: number; readonly body?: Uint8Array }
+  | { readonly kind: 'direct'; readonly status: number; readonly body?: Uint8Array; readonly bodyFrom?: DataRef }
   /** Server side of proxyless gRPC: the application answers by itself. */
   | { readonly kind: 'nonForwarding' };
 
@@ -317,7 +333,10 @@ export interface Cluster {
   /** EDS only; the cluster's name when the wire leaves it out. */
   readonly edsServiceName?: string;
   readonly connectTimeoutMs: Ms;
-  /** ROUND_ROBIN, LEAST_REQUEST, RANDOM, RING_HASH, MAGLEV, CLUSTER_PROVIDED, or an extension's type; `config` is that policy's JSON. */
+  /**
+   * `name` is ROUND_ROBIN, LEAST_REQUEST, RANDOM, RING_HASH, MAGLEV, CLUSTER_PROVIDED, or an extension's own name; `type` is the message
+   * below `envoy.extensions.load_balancing_policies` (of `lb_policy` too) and `config` its JSON: `choiceCount`, `minimumRingSize` …
+   */
   readonly lbPolicy: ExtensionConfig;
   readonly loadAssignment?: LoadAssignment;
   readonly circuitBreakers: { readonly default: CircuitBreakers; readonly high: CircuitBreakers };
@@ -337,6 +356,11 @@ export interface Cluster {
   readonly panicThresholdPercent: number;
   readonly zoneAware?: { readonly minClusterSize: number; readonly routingEnabledPercent: number };
   readonly localityWeighted: boolean;
+  /** JSON of Cluster.LbSubsetConfig: endpoints are grouped by the metadata under `envoy.lb`. */
+  readonly lbSubset?: JsonObject;
+  /** The server name of a TLS connection is the request's authority; with `autoSanValidation` the certificate must name it too. */
+  readonly autoSni?: boolean;
+  readonly autoSanValidation?: boolean;
   readonly perConnectionBufferBytesMax: number;
   readonly metadata?: JsonObject;
 }
@@ -425,7 +449,15 @@ export interface LbEndpoint {
 // ---- TLS and secrets ------------------------------------------------------------------------------------------------
 
 /** Where a certificate or a set of roots comes from: named (SDS) or in the resource itself. */
-export type SecretRef = { readonly kind: 'sds'; readonly name: string } | { readonly kind: 'inline'; readonly secret: Secret };
+export type SecretRef =
+  /** Without a `source` the secret comes over ADS, or from the static secrets of the bootstrap. */
+  { readonly kind: 'sds'; readonly name: string; readonly source?: SecretSource } | { readonly kind: 'inline'; readonly secret: Secret };
+
+/** Another place than ADS: an SDS server behind a cluster, a file, or (proxyless gRPC) a certificate provider of the client's bootstrap. */
+export type SecretSource =
+  | { readonly kind: 'cluster'; readonly cluster: string }
+  | { readonly kind: 'path'; readonly path: string }
+  | { readonly kind: 'provider'; readonly instance: string };
 
 export interface CommonTls {
   readonly certificates: readonly SecretRef[];
@@ -454,10 +486,18 @@ export interface SanMatch {
 export interface Secret {
   readonly name: string;
   readonly content:
-    | { readonly kind: 'certificate'; readonly chainPem: string; readonly keyPem: string }
+    /** A text is empty where its `…From` names the place to read it; see resolveSecret. */
+    | {
+        readonly kind: 'certificate';
+        readonly chainPem: string;
+        readonly keyPem: string;
+        readonly chainFrom?: DataRef;
+        readonly keyFrom?: DataRef;
+      }
     | {
         readonly kind: 'validation';
         readonly rootsPem: string;
+        readonly rootsFrom?: DataRef;
         readonly matchSubjectAltNames: readonly SanMatch[];
         readonly trustUnverified: boolean;
       };
