@@ -1,0 +1,123 @@
+/** A registry as text: Prometheus exposition format, and Envoy's `/stats` as text or JSON, in slices that never hold the loop for long. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Gauge, Histogram } from './metrics.ts';
+import type { Family, Registry } from './metrics.ts';
+
+/** Series per slice: about a tenth of a millisecond for counters, under two for histograms. */
+const SLICE_SERIES = 200;
+
+export interface StatsFilter {
+  /** Only stats whose dotted name it accepts. */
+  readonly matches?: (dotted: string) => boolean;
+  /** Only stats that were ever written. */
+  readonly usedOnly?: boolean;
+}
+
+/** Prometheus text (version 0.0.4), a slice per step. A caller that writes to a socket takes a step per turn of the loop; see `inTurns`. */
+export function* renderPrometheus(registry: Registry, filter: StatsFilter = {}): Generator<string> {
+  let text = '';
+  let lines = 0;
+  for (const family of registry.families()) {
+    let head = `${family.help === '' ? '' : `# HELP ${family.name} ${family.help}\n`}# TYPE ${family.name} ${family.kind}\n`;
+    for (const series of family.series.values()) {
+      if (!wanted(series, filter)) continue;
+      text += head;
+      head = '';
+      if (series instanceof Histogram) text += histogramText(family, series);
+      else text += `${family.name}${series.labelText === '' ? '' : `{${series.labelText}}`} ${series.value}\n`;
+      if (++lines % SLICE_SERIES === 0) {
+        yield text;
+        text = '';
+      }
+    }
+  }
+  if (text !== '') yield text;
+}
+
+/** The same slices, with a turn of the event loop between two of them. */
+export async function* inTurns(slices: Iterable<string>): AsyncGenerator<string> {
+  for (const slice of slices) {
+    yield slice;
+    await nextTurn();
+  }
+}
+
+/** One of Envoy's stats. */
+export type Stat =
+  | { readonly name: string; readonly kind: 'counter' | 'gauge'; readonly value: number }
+  | { readonly name: string; readonly kind: 'histogram'; readonly histogram: Histogram };
+
+/** The stats by dotted name, sorted as Envoy prints them: counters and gauges, then histograms. */
+export function stats(registry: Registry, filter: StatsFilter = {}): Stat[] {
+  const numbers: Stat[] = [];
+  const histograms: Stat[] = [];
+  for (const family of registry.families()) {
+    for (const series of family.series.values()) {
+      if (!wanted(series, filter)) continue;
+      if (series instanceof Histogram) histograms.push({ name: series.dotted, kind: 'histogram', histogram: series });
+      else numbers.push({ name: series.dotted, kind: series instanceof Gauge ? 'gauge' : 'counter', value: series.value });
+    }
+  }
+  const byName = (a: Stat, b: Stat): number => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+  return [...numbers.sort(byName), ...histograms.sort(byName)];
+}
+
+const QUANTILES = [0, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 100] as const;
+
+/** Envoy's `/stats` text: `name: value` a line; histograms as `P50(interval,total)` pairs, where both are of the whole life here. */
+export function renderStats(registry: Registry, filter: StatsFilter = {}): string {
+  let text = '';
+  for (const stat of stats(registry, filter)) {
+    if (stat.kind !== 'histogram') {
+      text += `${stat.name}: ${stat.value}\n`;
+      continue;
+    }
+    if (stat.histogram.count === 0) {
+      text += `${stat.name}: No recorded values\n`;
+      continue;
+    }
+    text += `${stat.name}:${QUANTILES.map((percent) => {
+      const value = rounded(stat.histogram.quantile(percent / 100));
+      return ` P${percent}(${value},${value})`;
+    }).join('')}\n`;
+  }
+  return text;
+}
+
+/** Envoy's `/stats?format=json`: an object with the array `stats`. */
+export function renderStatsJson(registry: Registry, filter: StatsFilter = {}): string {
+  const all = stats(registry, filter);
+  const numbers: unknown[] = all.flatMap((stat) => (stat.kind === 'histogram' ? [] : [{ name: stat.name, value: stat.value }]));
+  const computed = all.flatMap((stat) => {
+    if (stat.kind !== 'histogram') return [];
+    const values = QUANTILES.map((percent) => {
+      const value = rounded(stat.histogram.quantile(percent / 100));
+      return { interval: value, cumulative: value };
+    });
+    return [{ name: stat.name, values }];
+  });
+  if (computed.length > 0) numbers.push({ histograms: { supported_quantiles: QUANTILES, computed_quantiles: computed } });
+  return JSON.stringify({ stats: numbers });
+}
+
+function wanted(series: { readonly dotted: string; activity(): number }, filter: StatsFilter): boolean {
+  if (filter.usedOnly === true && series.activity() === 0) return false;
+  return filter.matches === undefined || filter.matches(series.dotted);
+}
+
+function histogramText(family: Family, series: Histogram): string {
+  const labels = series.labelText === '' ? '' : `${series.labelText},`;
+  const braces = series.labelText === '' ? '' : `{${series.labelText}}`;
+  let text = '';
+  let total = 0;
+  for (let bucket = 0; bucket < family.bounds.length; bucket++) {
+    total += series.counts[bucket]!;
+    text += `${family.name}_bucket{${labels}le="${family.bounds[bucket]!}"} ${total}\n`;
+  }
+  total += series.counts[family.bounds.length]!;
+  return `${text}${family.name}_bucket{${labels}le="+Inf"} ${total}\n${family.name}_sum${braces} ${series.sum}\n${family.name}_count${braces} ${total}\n`;
+}
+
+function rounded(value: number | undefined): number | null {
+  return value === undefined ? null : Math.round(value * 1000) / 1000;
+}

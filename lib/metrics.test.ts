@@ -1,0 +1,103 @@
+import { expect, test } from '@jest/globals';
+import { envoyScope } from './metrics-scope.ts';
+import { inTurns, renderPrometheus, renderStats, renderStatsJson } from './metrics-text.ts';
+import { createRegistry } from './metrics.ts';
+
+const text = (registry: ReturnType<typeof createRegistry>): string => [...renderPrometheus(registry)].join('');
+
+test('the same name and labels give the same handle, and both sides show its value', () => {
+  const registry = createRegistry();
+  const scope = envoyScope(registry, 'cluster', 'cluster.outbound|80||x', { envoy_cluster_name: 'outbound|80||x' });
+
+  scope.counter('upstream_rq_total').inc();
+  scope.counter('upstream_rq_total').add(2);
+  scope.counter('upstream_rq_xx', { envoy_response_code_class: '2' }, 'upstream_rq_2xx').inc();
+  scope.gauge('circuit_breakers.default.rq_open').set(1);
+
+  expect(text(registry)).toBe(
+    '# TYPE envoy_cluster_upstream_rq_total counter\nenvoy_cluster_upstream_rq_total{envoy_cluster_name="outbound|80||x"} 3\n' +
+      '# TYPE envoy_cluster_upstream_rq_xx counter\nenvoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="outbound|80||x"} 1\n' +
+      '# TYPE envoy_cluster_circuit_breakers_default_rq_open gauge\nenvoy_cluster_circuit_breakers_default_rq_open{envoy_cluster_name="outbound|80||x"} 1\n',
+  );
+  expect(renderStats(registry)).toBe(
+    'cluster.outbound|80||x.circuit_breakers.default.rq_open: 1\ncluster.outbound|80||x.upstream_rq_2xx: 1\ncluster.outbound|80||x.upstream_rq_total: 3\n',
+  );
+});
+
+test('a histogram counts cumulatively and answers quantiles inside the right bucket', () => {
+  const registry = createRegistry();
+  const histogram = registry.histogram('rtt', {}, { bounds: [1, 10, 100] });
+
+  for (let i = 0; i < 90; i++) histogram.record(5);
+  for (let i = 0; i < 9; i++) histogram.record(50);
+  histogram.record(5000);
+
+  expect(text(registry)).toBe(
+    '# TYPE rtt histogram\nrtt_bucket{le="1"} 0\nrtt_bucket{le="10"} 90\nrtt_bucket{le="100"} 99\nrtt_bucket{le="+Inf"} 100\nrtt_sum 5900\nrtt_count 100\n',
+  );
+  expect(histogram.quantile(0.5)).toBeGreaterThan(1);
+  expect(histogram.quantile(0.5)).toBeLessThanOrEqual(10);
+  expect(histogram.quantile(0.95)).toBeGreaterThan(10);
+  expect(histogram.quantile(1)).toBe(100);
+});
+
+test('label values are escaped and bad names are refused with the name', () => {
+  const registry = createRegistry();
+  registry.counter('a_total', { path: 'a"b\\c\nd' }).inc();
+
+  expect(text(registry)).toContain('a_total{path="a\\"b\\\\c\\nd"} 1\n');
+  expect(() => registry.counter('a b')).toThrow(/received "a b"/);
+  expect(() => registry.counter('ok', { 'a-b': '' })).toThrow(/received "a-b"/);
+  expect(() => registry.gauge('a_total')).toThrow('metric "a_total" is a counter, asked for as a gauge');
+});
+
+test('beyond the cap of label sets, all others share one series marked overflow', () => {
+  const registry = createRegistry({ seriesMax: 2 });
+  for (let i = 0; i < 10; i++) registry.counter('hits_total', { peer: String(i) }).inc();
+
+  expect(text(registry)).toBe('# TYPE hits_total counter\nhits_total{peer="0"} 1\nhits_total{peer="1"} 1\nhits_total{overflow="true"} 8\n');
+});
+
+test('idle series go when nobody holds them, and only those', () => {
+  const registry = createRegistry();
+  const scope = envoyScope(registry, 'cluster', 'cluster.gone', { envoy_cluster_name: 'gone' });
+  scope.counter('upstream_rq_total').inc();
+  registry.counter('kept_total').inc();
+  registry.counter('loose_total', { code: '200' }, { pinned: false }).inc();
+  registry.expire(0, 1000);
+  const generation = registry.generation;
+
+  expect(registry.expire(999, 1000)).toBe(0);
+  scope.release();
+  registry.counter('loose_total', { code: '200' }, { pinned: false }).inc();
+  expect(registry.expire(1000, 1000)).toBe(1);
+  expect(registry.expire(2000, 1000)).toBe(1);
+
+  expect(registry.generation).toBe(generation + 2);
+  expect(text(registry)).toBe('# TYPE kept_total counter\nkept_total 1\n');
+});
+
+test('stats are filtered by name and use, in text and JSON', () => {
+  const registry = createRegistry();
+  registry.counter('one_total', {}, { dotted: 'a.one' }).inc();
+  registry.counter('two_total', {}, { dotted: 'a.two' });
+  registry.histogram('three', {}, { dotted: 'b.three' }).record(3);
+
+  expect(renderStats(registry, { usedOnly: true, matches: (name) => name.startsWith('a.') })).toBe('a.one: 1\n');
+  expect(JSON.parse(renderStatsJson(registry))).toMatchObject({
+    stats: [{ name: 'a.one', value: 1 }, { name: 'a.two', value: 0 }, { histograms: { computed_quantiles: [{ name: 'b.three' }] } }],
+  });
+});
+
+test('a scrape of 2,000 histograms comes in slices of at most 200 series, a turn of the loop apart', async () => {
+  const registry = createRegistry();
+  for (let i = 0; i < 2000; i++) registry.histogram('h', { i: String(i) }).record(i);
+
+  let slices = 0;
+  for await (const slice of inTurns(renderPrometheus(registry))) {
+    slices++;
+    expect(slice.split('_count{').length - 1).toBe(200);
+  }
+
+  expect(slices).toBe(10);
+});
