@@ -1,0 +1,136 @@
+/** What the connection manager does to each request's headers before anything looks at them: origin, request id, identity, and nothing forged. */
+import { uuid } from './ids.ts';
+import { isInternal, parseIp } from '../listen/ip.ts';
+import { ConfigError } from '../errors.ts';
+import type { Headers } from '../headers.ts';
+import type { DownstreamConnection, Filter, PeerTls, ProxyRequest } from '../service.ts';
+import type { Random } from '../../lib/random.ts';
+import type { HttpConnectionManager } from '../../xds/snapshot.ts';
+
+/** Control headers that only callers inside the mesh may set (Envoy: http_conn_man/header_sanitizing). */
+const INTERNAL_HEADERS: ReadonlySet<string> = new Set([
+  'x-envoy-attempt-count',
+  'x-envoy-decorator-operation',
+  'x-envoy-downstream-service-cluster',
+  'x-envoy-downstream-service-node',
+  'x-envoy-expected-rq-timeout-ms',
+  'x-envoy-external-address',
+  'x-envoy-force-trace',
+  'x-envoy-hedge-on-per-try-timeout',
+  'x-envoy-internal',
+  'x-envoy-ip-tags',
+  'x-envoy-is-timeout-retry',
+  'x-envoy-max-retries',
+  'x-envoy-original-path',
+  'x-envoy-original-url',
+  'x-envoy-retriable-header-names',
+  'x-envoy-retriable-status-codes',
+  'x-envoy-retry-grpc-on',
+  'x-envoy-retry-on',
+  'x-envoy-upstream-alt-stat-name',
+  'x-envoy-upstream-rq-per-try-timeout-ms',
+  'x-envoy-upstream-rq-timeout-alt-response',
+  'x-envoy-upstream-rq-timeout-ms',
+  'x-envoy-upstream-stream-duration-ms',
+]);
+
+/** Identity and origin, written by proxies alone. Spelled with underscores they reach many applications under the same name, so those forms go. */
+const GUARDED_HEADERS: ReadonlySet<string> = new Set([
+  'x-forwarded-client-cert',
+  'x-forwarded-for',
+  'x-forwarded-proto',
+  'x-forwarded-host',
+  'x-envoy-external-address',
+  'x-envoy-internal',
+  'x-request-id',
+]);
+
+/** Compiles the treatment of request headers. Throws for client certificate details that are not available. */
+export function compileEdge(http: HttpConnectionManager, random: Random, path: string): Filter {
+  const details = http.setCurrentClientCertDetails;
+  if (details.cert || details.chain)
+    throw new ConfigError(`${path}.set_current_client_cert_details`, 'cert and chain are not supported; subject, dns and uri are');
+  const xfcc = compileClientCert(http);
+  return (next) => (request) => {
+    const headers = request.headers;
+    dropLookAlikes(headers);
+    const external = markOrigin(http, request);
+    xfcc(headers, request.connection.tls);
+    const known = headers.get('x-request-id');
+    if (known !== undefined && !(external && !http.preserveExternalRequestId)) request.info.requestId = known;
+    else if (http.generateRequestId) {
+      request.info.requestId = uuid(random);
+      headers.set('x-request-id', request.info.requestId);
+    }
+    return next(request);
+  };
+}
+
+/** Appends to x-forwarded-for, sets x-forwarded-proto, strips control headers of outsiders. Answers whether the request came in at the edge. */
+function markOrigin(http: HttpConnectionManager, request: ProxyRequest): boolean {
+  const headers = request.headers;
+  const connection = request.connection;
+  const forwardedFor = headers.joined('x-forwarded-for');
+  let internal: boolean;
+  if (http.useRemoteAddress) {
+    const remote = parseIp(connection.remoteAddress);
+    internal = forwardedFor === undefined && remote !== undefined && isInternal(remote);
+    if (!http.skipXffAppend) {
+      headers.set('x-forwarded-for', forwardedFor === undefined ? connection.remoteAddress : `${forwardedFor},${connection.remoteAddress}`);
+    }
+    if (http.xffNumTrustedHops === 0 || !headers.has('x-forwarded-proto')) headers.set('x-forwarded-proto', schemeOf(connection));
+  } else {
+    const only = forwardedFor === undefined || forwardedFor.includes(',') ? undefined : parseIp(forwardedFor.trim());
+    internal = only !== undefined && isInternal(only);
+    if (!headers.has('x-forwarded-proto')) headers.append('x-forwarded-proto', schemeOf(connection));
+  }
+  const edge = http.useRemoteAddress && !internal;
+  if (edge) {
+    const fields = headers.fields;
+    for (let i = fields.length - 2; i > 0; i -= 3) if (INTERNAL_HEADERS.has(fields[i]!)) fields.splice(i - 1, 3);
+    headers.append('x-envoy-external-address', connection.remoteAddress);
+  } else if (internal) {
+    headers.set('x-envoy-internal', 'true');
+  } else {
+    headers.remove('x-envoy-internal');
+  }
+  return edge;
+}
+
+/** The x-forwarded-client-cert header by forward_client_cert_details. Without a client certificate on this connection nothing can be believed. */
+function compileClientCert(http: HttpConnectionManager): (headers: Headers, tls: PeerTls | undefined) => void {
+  const mode = http.forwardClientCert;
+  const details = http.setCurrentClientCertDetails;
+  const remove = (headers: Headers): void => headers.remove('x-forwarded-client-cert');
+  if (mode === 'ALWAYS_FORWARD_ONLY') return () => undefined;
+  if (mode === 'SANITIZE') return remove;
+  return (headers, tls) => {
+    if (tls?.peerHash === undefined) return remove(headers);
+    if (mode === 'FORWARD_ONLY') return undefined;
+    const parts: string[] = [];
+    if (tls.localUri !== undefined) parts.push(`By=${tls.localUri}`);
+    parts.push(`Hash=${tls.peerHash}`);
+    if (details.subject && tls.peerSubject !== undefined) parts.push(`Subject=${quote(tls.peerSubject)}`);
+    if (details.uri && tls.peerUri !== undefined) parts.push(`URI=${tls.peerUri}`);
+    const current = parts.join(';');
+    const earlier = mode === 'APPEND_FORWARD' ? headers.joined('x-forwarded-client-cert') : undefined;
+    headers.set('x-forwarded-client-cert', earlier === undefined ? current : `${earlier},${current}`);
+    return undefined;
+  };
+}
+
+function dropLookAlikes(headers: Headers): void {
+  const fields = headers.fields;
+  for (let i = fields.length - 2; i > 0; i -= 3) {
+    const name = fields[i]!;
+    if (name.includes('_') && GUARDED_HEADERS.has(name.replaceAll('_', '-'))) fields.splice(i - 1, 3);
+  }
+}
+
+function schemeOf(connection: DownstreamConnection): string {
+  return connection.tls === undefined ? 'http' : 'https';
+}
+
+function quote(text: string): string {
+  return `"${text.replaceAll(/["\\]/g, (character) => `\\${character}`)}"`;
+}

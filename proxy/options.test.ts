@@ -1,0 +1,39 @@
+import { test, expect } from '@jest/globals';
+import { parseProxyOptions, UsageError } from './options.ts';
+
+test('the flags that an Istio agent passes are all understood', () => {
+  const options = parseProxyOptions(
+    (
+      '-c /etc/istio/envoy.yaml --drain-time-s 45 --drain-strategy immediate --local-address-ip-version v4 --file-flush-interval-msec 1000 ' +
+      '--disable-hot-restart --allow-unknown-static-fields -l warning --component-log-level misc:error --skip-deprecated-logs --concurrency 1'
+    ).split(' '),
+  );
+
+  expect(options).toMatchObject({
+    mode: 'serve',
+    configPath: '/etc/istio/envoy.yaml',
+    drainTimeMs: 45_000,
+    drainStrategy: 'immediate',
+    logLevel: 'warning',
+    allowUnknownStaticFields: true,
+    warnings: [],
+  });
+});
+
+test('an unknown flag is a warning, and its value is not taken for an argument', () => {
+  const options = parseProxyOptions(['--config-yaml', '{}', '--flux-level', '9', '--mode=validate']);
+
+  expect(options.mode).toBe('validate');
+  expect(options.warnings).toEqual(['The flag --flux-level is not known and is ignored.']);
+});
+
+test.each([
+  [['-c'], '-c needs a value'],
+  [['-c', 'x', '--drain-time-s', 'soon'], '--drain-time-s takes a whole number, received "soon"'],
+  [['-c', 'x', '-l', 'loud'], '-l takes trace, debug, info, warn, warning, error, critical, off, received "loud"'],
+  [['bootstrap.yaml'], 'unexpected argument "bootstrap.yaml"'],
+  [[], 'a configuration is needed'],
+])('%j is refused with the rule and the value', (argv, message) => {
+  expect(() => parseProxyOptions(argv)).toThrow(UsageError);
+  expect(() => parseProxyOptions(argv)).toThrow(message);
+});

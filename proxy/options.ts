@@ -1,0 +1,196 @@
+/** The proxy's command line: Envoy's flags, read without guessing. */
+import type { LogLevel } from '../lib/log.ts';
+
+export interface ProxyOptions {
+  /** `serve` runs; `validate` compiles the bootstrap and exits; `version` prints and exits; `help` likewise. */
+  readonly mode: 'serve' | 'validate' | 'version' | 'help';
+  readonly configPath: string | undefined;
+  /** YAML merged over the file. */
+  readonly configYaml: string | undefined;
+  readonly logLevel: LogLevel;
+  readonly logFormat: 'text' | 'json';
+  /** Empty = what the bootstrap says. */
+  readonly serviceNode: string;
+  readonly serviceCluster: string;
+  readonly serviceZone: string;
+  /** How long connections are drained after a listener goes or the process is told to stop. Default 600 s, as Envoy's. */
+  readonly drainTimeMs: number;
+  /** `gradual` closes connections with rising probability over the drain time; `immediate` on their next response. */
+  readonly drainStrategy: 'gradual' | 'immediate';
+  /** Longest wait between the stop signal and the end of the process. */
+  readonly parentShutdownTimeMs: number;
+  /** A file that the admin server's real address is written to. */
+  readonly adminAddressPath: string | undefined;
+  readonly concurrency: number;
+  readonly allowUnknownStaticFields: boolean;
+  readonly rejectUnknownDynamicFields: boolean;
+  readonly fileFlushIntervalMs: number;
+  /** Keeps the last good configuration; undefined = not kept. */
+  readonly stateDir: string | undefined;
+  /** Sentences about flags that were not understood or do nothing here. */
+  readonly warnings: readonly string[];
+}
+
+/** A command line that cannot be understood: exit code 2. */
+export class UsageError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'UsageError';
+  }
+}
+
+type Draft = { -readonly [K in keyof ProxyOptions]: ProxyOptions[K] };
+
+const LEVELS: Readonly<Record<string, LogLevel>> = {
+  trace: 'trace',
+  debug: 'debug',
+  info: 'info',
+  warn: 'warning',
+  warning: 'warning',
+  error: 'error',
+  critical: 'critical',
+  off: 'off',
+};
+
+/** Flags with a value. Those that set nothing are Envoy's knobs for things that do not exist here; they are accepted in silence. */
+const VALUE_FLAGS: Readonly<Record<string, (draft: Draft, value: string, flag: string) => void>> = {
+  '-c': (draft, value) => void (draft.configPath = value),
+  '--config-path': (draft, value) => void (draft.configPath = value),
+  '--config-yaml': (draft, value) => void (draft.configYaml = value),
+  '-l': (draft, value, flag) => void (draft.logLevel = oneOf(flag, value, LEVELS)),
+  '--log-level': (draft, value, flag) => void (draft.logLevel = oneOf(flag, value, LEVELS)),
+  '--log-format': (draft, value) => void (draft.logFormat = value === 'json' ? 'json' : 'text'),
+  '--mode': (draft, value, flag) =>
+    void (draft.mode = oneOf(flag, value, { serve: 'serve', validate: 'validate', init_only: 'validate' } as const)),
+  '--service-node': (draft, value) => void (draft.serviceNode = value),
+  '--service-cluster': (draft, value) => void (draft.serviceCluster = value),
+  '--service-zone': (draft, value) => void (draft.serviceZone = value),
+  '--drain-time-s': (draft, value, flag) => void (draft.drainTimeMs = seconds(flag, value)),
+  '--drain-strategy': (draft, value, flag) =>
+    void (draft.drainStrategy = oneOf(flag, value, { gradual: 'gradual', immediate: 'immediate' } as const)),
+  '--parent-shutdown-time-s': (draft, value, flag) => void (draft.parentShutdownTimeMs = seconds(flag, value)),
+  '--admin-address-path': (draft, value) => void (draft.adminAddressPath = value),
+  '--file-flush-interval-msec': (draft, value, flag) => void (draft.fileFlushIntervalMs = wholeNumber(flag, value)),
+  '--state-dir': (draft, value) => void (draft.stateDir = value),
+  '--concurrency': (draft, value, flag) => {
+    draft.concurrency = wholeNumber(flag, value);
+    if (draft.concurrency > 1) addWarning(draft, `--concurrency ${value}: one process runs one event loop, so 1 is used.`);
+  },
+  '--component-log-level': accept,
+  '--local-address-ip-version': accept,
+  '--file-flush-min-size-kb': accept,
+  '--base-id': accept,
+  '--base-id-path': accept,
+  '--restart-epoch': accept,
+  '--log-path': accept,
+  '--cpuset-threads': accept,
+  '--socket-path': accept,
+  '--socket-mode': accept,
+  '--stats-tag': accept,
+  '--ignore-unknown-dynamic-fields': accept,
+};
+
+const PLAIN_FLAGS: Readonly<Record<string, (draft: Draft) => void>> = {
+  '--version': (draft) => void (draft.mode = 'version'),
+  '--help': (draft) => void (draft.mode = 'help'),
+  '-h': (draft) => void (draft.mode = 'help'),
+  '--allow-unknown-static-fields': (draft) => void (draft.allowUnknownStaticFields = true),
+  '--allow-unknown-fields': (draft) => void (draft.allowUnknownStaticFields = true),
+  '--reject-unknown-dynamic-fields': (draft) => void (draft.rejectUnknownDynamicFields = true),
+  '--disable-hot-restart': ignore,
+  '--use-dynamic-base-id': ignore,
+  '--skip-hot-restart-parent-stats': ignore,
+  '--skip-hot-restart-on-no-parent': ignore,
+  '--skip-deprecated-logs': ignore,
+  '--enable-core-dump': ignore,
+  '--enable-fine-grain-logging': ignore,
+  '--enable-mutex-tracing': ignore,
+  '--log-format-escaped': ignore,
+};
+
+/** Reads the flags that follow `meshwork proxy`. Unknown flags become warnings; values that cannot be read throw `UsageError`. */
+export function parseProxyOptions(argv: readonly string[]): ProxyOptions {
+  const draft: Draft = {
+    mode: 'serve',
+    configPath: undefined,
+    configYaml: undefined,
+    logLevel: 'info',
+    logFormat: 'text',
+    serviceNode: '',
+    serviceCluster: '',
+    serviceZone: '',
+    drainTimeMs: 600_000,
+    drainStrategy: 'gradual',
+    parentShutdownTimeMs: 900_000,
+    adminAddressPath: undefined,
+    concurrency: 1,
+    allowUnknownStaticFields: false,
+    rejectUnknownDynamicFields: false,
+    fileFlushIntervalMs: 1_000,
+    stateDir: undefined,
+    warnings: [],
+  };
+  for (let i = 0; i < argv.length; i++) {
+    const word = argv[i]!;
+    const equals = word.startsWith('--') ? word.indexOf('=') : -1;
+    const flag = equals === -1 ? word : word.slice(0, equals);
+    const plain = PLAIN_FLAGS[flag];
+    const withValue = VALUE_FLAGS[flag];
+    if (plain !== undefined && equals === -1) {
+      plain(draft);
+    } else if (withValue !== undefined) {
+      const value = equals === -1 ? argv[++i] : word.slice(equals + 1);
+      if (value === undefined) throw new UsageError(`${flag} needs a value`);
+      withValue(draft, value, flag);
+    } else if (word.startsWith('-')) {
+      addWarning(draft, `The flag ${flag} is not known and is ignored.`);
+      // An unknown flag may have a value after it; a word that is no flag cannot be anything else.
+      if (equals === -1 && argv[i + 1] !== undefined && !argv[i + 1]!.startsWith('-')) i++;
+    } else {
+      throw new UsageError(`unexpected argument ${JSON.stringify(word)}; every setting is a flag, see --help`);
+    }
+  }
+  if (draft.configPath === undefined && draft.configYaml === undefined && (draft.mode === 'serve' || draft.mode === 'validate'))
+    throw new UsageError('a configuration is needed: -c FILE, --config-yaml TEXT, or both');
+  return draft;
+}
+
+export const PROXY_USAGE = `usage: meshwork proxy -c BOOTSTRAP.yaml [flags]
+
+  -c, --config-path FILE        Envoy bootstrap, YAML or JSON
+  --config-yaml TEXT            merged over the file
+  --mode serve|validate         validate compiles the bootstrap and exits with 0 or 1
+  -l LEVEL                      trace, debug, info, warning, error, critical, off
+  --log-format text|json        format of the proxy's own log
+  --service-node ID             overrides node.id
+  --service-cluster NAME        overrides node.cluster
+  --drain-time-s N              how long connections drain (600)
+  --drain-strategy WORD         gradual or immediate
+  --parent-shutdown-time-s N    longest time between the stop signal and the end (900)
+  --admin-address-path FILE     the admin server's address is written there
+  --state-dir DIR               where the last good configuration is kept
+  --allow-unknown-static-fields unknown bootstrap fields are warnings, not errors
+  --version                     prints the version
+`;
+
+function accept(): void {}
+
+function ignore(): void {}
+
+function addWarning(draft: Draft, sentence: string): void {
+  draft.warnings = [...draft.warnings, sentence];
+}
+
+function oneOf<T>(flag: string, value: string, words: Readonly<Record<string, T>>): T {
+  if (Object.hasOwn(words, value)) return words[value]!;
+  throw new UsageError(`${flag} takes ${Object.keys(words).join(', ')}, received ${JSON.stringify(value)}`);
+}
+
+function wholeNumber(flag: string, value: string): number {
+  if (!/^\d{1,9}$/.test(value)) throw new UsageError(`${flag} takes a whole number, received ${JSON.stringify(value)}`);
+  return Number(value);
+}
+
+function seconds(flag: string, value: string): number {
+  return wholeNumber(flag, value) * 1000;
+}
