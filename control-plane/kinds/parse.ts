@@ -1,0 +1,149 @@
+/** From the text of a file or an API write to resources and problems, each problem with its line and column. */
+import { type Document, isAlias, isMap, isPair, isScalar, isSeq, LineCounter, type Node, parseAllDocuments } from 'yaml';
+import type { Origin, Problem, Resource } from '../world.ts';
+import { type Finding, judge, type Path, problemOf } from './validate.ts';
+
+const TEXT_BYTES_MAX = 10 * 1024 * 1024;
+const DOCUMENTS_MAX = 100_000;
+/** How often anchors may be expanded; more is an attack ("billion laughs"), not a configuration. */
+const ALIASES_MAX = 100;
+const PROBLEMS_MAX = 1_000;
+/** Brackets open at once and columns of indentation, checked before the parser recurses. */
+const NESTING_MAX = 256;
+
+export interface Parsed {
+  readonly resources: readonly Resource[];
+  readonly problems: readonly Problem[];
+}
+
+/**
+ * Reads YAML or JSON: several documents, Lists, anchors within bounds. Good documents become resources, bad ones problems.
+ * Duplicate keys, more than 10 MiB, and nesting deeper than 64 are refused. Never throws.
+ */
+export function parseResources(text: string, origin: Origin): Parsed {
+  const refused = refusal(text);
+  if (refused !== undefined) return { resources: [], problems: [{ origin, resource: '', field: '', message: refused }] };
+  const resources: Resource[] = [];
+  const problems: Problem[] = [];
+  const lines = new LineCounter();
+  const place = (offset: number): Origin => {
+    const at = lines.linePos(offset);
+    return { ...origin, line: at.line, column: at.col };
+  };
+  let documents: Document.Parsed[];
+  try {
+    documents = [...parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, merge: true, strict: true, uniqueKeys: true })];
+  } catch (error) {
+    // The parser recurses: what it cannot hold ends here, whatever it is.
+    return { resources, problems: [{ origin, resource: '', field: '', message: `cannot be read as YAML: ${messageOf(error)}` }] };
+  }
+  if (documents.length > DOCUMENTS_MAX)
+    return { resources, problems: [{ origin, resource: '', field: '', message: `must hold at most ${DOCUMENTS_MAX} documents` }] };
+  for (const document of documents) readDocument(document, place, resources, problems);
+  return { resources, problems: problems.slice(0, PROBLEMS_MAX) };
+}
+
+function readDocument(document: Document.Parsed, place: (offset: number) => Origin, resources: Resource[], problems: Problem[]): void {
+  if (document.errors.length > 0) {
+    for (const error of document.errors.slice(0, 10))
+      problems.push({ origin: place(error.pos[0]), resource: '', field: '', message: syntaxMessage(error) });
+    return;
+  }
+  if (document.contents === null) return;
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: ALIASES_MAX });
+  } catch (error) {
+    problems.push({
+      origin: place(document.contents.range[0]),
+      resource: '',
+      field: '',
+      message: `anchors and aliases cannot be expanded: ${messageOf(error)}`,
+    });
+    return;
+  }
+  if (value === null) return;
+  for (const part of listed(value)) {
+    const node = part.path.length === 0 ? document.contents : nodeAt(document, part.path);
+    const verdict = judge(part.value, place(node?.range?.[0] ?? document.contents.range[0]));
+    if (verdict.resource !== undefined) resources.push(verdict.resource);
+    for (const found of verdict.findings) {
+      problems.push(problemOf(found, verdict.name, place(offsetOf(document, part.path, found))));
+    }
+  }
+}
+
+/** A `List` is its items; anything else is itself. */
+function listed(value: unknown): { value: unknown; path: Path }[] {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return [{ value, path: [] }];
+  const { apiVersion, kind, items } = value as Record<string, unknown>;
+  if (apiVersion !== 'v1' || typeof kind !== 'string' || !kind.endsWith('List') || !Array.isArray(items)) return [{ value, path: [] }];
+  return items.map((item: unknown, index) => ({ value: item, path: ['items', index] }));
+}
+
+/** Where the finding's field stands; where it is missing, the nearest thing around it that is there. */
+function offsetOf(document: Document.Parsed, base: Path, found: Finding): number {
+  const path = [...base, ...found.path];
+  for (let length = path.length; length > 0; length--) {
+    const parent = nodeAt(document, path.slice(0, length - 1));
+    const last = path[length - 1]!;
+    if (isMap(parent)) {
+      for (const item of parent.items) {
+        if (!isPair(item) || !isScalar(item.key) || String(item.key.value) !== String(last)) continue;
+        const value = item.value as Node | null;
+        const useKey = (length === path.length && found.atKey) || length < path.length || value?.range == null;
+        return (useKey ? item.key.range?.[0] : value.range?.[0]) ?? 0;
+      }
+    } else if (isSeq(parent)) {
+      const item = parent.items[Number(last)] as Node | undefined;
+      if (item?.range != null) return item.range[0];
+    }
+  }
+  return (base.length === 0 ? document.contents?.range[0] : nodeAt(document, base)?.range?.[0]) ?? 0;
+}
+
+function nodeAt(document: Document.Parsed, path: Path): Node | undefined {
+  let at: unknown = document.contents;
+  for (const part of path) {
+    if (isAlias(at)) at = at.resolve(document);
+    if (!isMap(at) && !isSeq(at)) return undefined;
+    at = at.get(part, true);
+  }
+  if (isAlias(at)) at = at.resolve(document);
+  return isMap(at) || isSeq(at) || isScalar(at) ? at : undefined;
+}
+
+/** What is refused before the parser sees it. */
+function refusal(text: string): string | undefined {
+  const bytes = Buffer.byteLength(text);
+  if (bytes > TEXT_BYTES_MAX) return `must be at most ${TEXT_BYTES_MAX} bytes, received ${bytes}`;
+  let open = 0;
+  let indent = 0;
+  let atStart = true;
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index);
+    if (code === 10) {
+      atStart = true;
+      indent = 0;
+      continue;
+    }
+    // Dashes and question marks nest without indentation: `- - - x`.
+    if (atStart && (code === 32 || code === 45 || code === 63)) indent += code === 32 ? 0.5 : 1;
+    else atStart = false;
+    if (code === 91 || code === 123) open++;
+    else if ((code === 93 || code === 125) && open > 0) open--;
+    if (open > NESTING_MAX || indent > NESTING_MAX) return `must not nest deeper than ${NESTING_MAX} brackets or levels of indentation`;
+  }
+  return undefined;
+}
+
+function syntaxMessage(error: { readonly code: string; readonly message: string }): string {
+  if (error.code === 'DUPLICATE_KEY') return 'must not name the same field twice';
+  const message = error.message.replace(/ at line \d+, column \d+:?[\s\S]*$/, '');
+  return `is not valid YAML: ${message}`;
+}
+
+function messageOf(error: unknown): string {
+  if (error instanceof RangeError) return 'it nests too deep';
+  return error instanceof Error ? error.message : String(error);
+}
