@@ -1,0 +1,248 @@
+/** Keeps one discovery session connected: targets in order, backoff with full jitter, pings, and state of the world where delta is unknown. */
+import { Client, connectivityState, Metadata, status } from '@grpc/grpc-js';
+import type { ChannelCredentials, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
+import type { Clock } from '../lib/clock.ts';
+import type { Random } from '../lib/random.ts';
+import { discoveryMethods } from './resources/services.ts';
+import type { DiscoveryMethod } from './resources/services.ts';
+import { Backoff } from './session/backoff.ts';
+import { ClientSession } from './session/client.ts';
+import type { ClientEvent, ClientUpdate, Problem } from './session/client.ts';
+import type { DiscoveryRequest, DiscoveryResponse, Mode, NodeInfo } from './session/messages.ts';
+import { discoveryChannelOptions } from './grpc-options.ts';
+
+export interface ConnectDiscoveryOptions {
+  /** `127.0.0.1:15010`, `dns:///name:port`, `unix:/path`; tried in order, the next one only when one fails before its first response (A71). */
+  readonly targets: readonly string[];
+  /** Asked for every connection, so that a renewed certificate is used by the next one. */
+  readonly credentials: () => ChannelCredentials;
+  /** Asked for every stream: tokens and the like. */
+  readonly metadata?: () => Readonly<Record<string, string>>;
+  readonly mode: Mode;
+  readonly node: NodeInfo;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Answer with `client.settle(update, problems)`; nothing more is read before that. */
+  readonly onUpdate: (update: ClientUpdate) => void;
+  readonly onEvent?: (event: ClientEvent) => void;
+  readonly onConnection?: (connection: DiscoveryConnection) => void;
+  readonly missingMs?: number;
+  /** A connection that is not there after this long is given up; default 10,000. */
+  readonly connectMsMax?: number;
+  readonly backoff?: { readonly baseMs?: number; readonly capMs?: number };
+  /** Pings: default 10,000 and 8,000. */
+  readonly keepaliveTimeMs?: number;
+  readonly keepaliveTimeoutMs?: number;
+}
+
+/** `synced` begins with the first response; `waiting` is the pause before the next attempt. */
+export interface DiscoveryConnection {
+  readonly state: 'connecting' | 'connected' | 'synced' | 'waiting' | 'closed';
+  readonly target: string;
+  readonly mode: Mode;
+  /** Why the last stream ended; empty before the first failure. */
+  readonly error: string;
+}
+
+export interface DiscoveryClient {
+  readonly connection: DiscoveryConnection;
+  readonly session: ClientSession;
+  subscribe(typeUrl: string, names: Iterable<string>): void;
+  unsubscribe(typeUrl: string, names: Iterable<string>): readonly string[];
+  settle(update: ClientUpdate, problems?: readonly Problem[]): void;
+  close(): void;
+}
+
+/** Starts connecting at once and goes on until closed; never throws for a control plane that is away. */
+export function connectDiscovery(options: ConnectDiscoveryOptions): DiscoveryClient {
+  if (options.targets.length === 0) throw new Error('cannot connect to a control plane: at least one target is needed, received none');
+  return new Connector(options);
+}
+
+class Connector implements DiscoveryClient {
+  readonly session: ClientSession;
+  connection: DiscoveryConnection;
+  readonly #options: ConnectDiscoveryOptions;
+  readonly #backoff: Backoff;
+  /** Targets that answered UNIMPLEMENTED to delta. */
+  readonly #withoutDelta = new Set<string>();
+  #index = 0;
+  #stream: ClientStream | undefined;
+  #cancelWait: (() => void) | undefined;
+  #closed = false;
+
+  constructor(options: ConnectDiscoveryOptions) {
+    const { mode, clock, node, onUpdate, onEvent, missingMs } = options;
+    this.#options = options;
+    this.#backoff = new Backoff({ random: options.random, ...options.backoff });
+    this.connection = { state: 'connecting', target: options.targets[0]!, mode, error: '' };
+    this.session = new ClientSession({
+      mode,
+      clock,
+      node,
+      onUpdate,
+      onWork: () => this.#stream?.flush(),
+      ...(onEvent === undefined ? {} : { onEvent }),
+      ...(missingMs === undefined ? {} : { missingMs }),
+    });
+    this.#attempt();
+  }
+
+  subscribe(typeUrl: string, names: Iterable<string>): void {
+    this.session.subscribe(typeUrl, names);
+  }
+
+  unsubscribe(typeUrl: string, names: Iterable<string>): readonly string[] {
+    return this.session.unsubscribe(typeUrl, names);
+  }
+
+  settle(update: ClientUpdate, problems: readonly Problem[] = []): void {
+    this.session.settle(update, problems);
+    this.#stream?.readOn();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#cancelWait?.();
+    this.#stream?.close();
+    this.#stream = undefined;
+    this.session.close();
+    this.#state({ state: 'closed' });
+  }
+
+  #attempt(): void {
+    if (this.#closed) return;
+    const target = this.#options.targets[this.#index]!;
+    const mode = this.#options.mode === 'delta' && this.#withoutDelta.has(target) ? 'sotw' : this.#options.mode;
+    this.#state({ state: 'connecting', target, mode });
+    this.#stream = new ClientStream(target, mode, this.session, this.#options, {
+      connected: () => this.#state({ state: 'connected' }),
+      response: () => {
+        this.#backoff.reset();
+        if (this.connection.state !== 'synced') this.#state({ state: 'synced', error: '' });
+      },
+      ended: (error, responses) => this.#ended(target, mode, error, responses),
+    });
+  }
+
+  #ended(target: string, mode: Mode, error: ServiceError | Error | undefined, responses: number): void {
+    this.#stream = undefined;
+    if (this.#closed) return;
+    const message = error?.message ?? 'the control plane ended the stream';
+    if (mode === 'delta' && responses === 0 && error !== undefined && 'code' in error && error.code === status.UNIMPLEMENTED) {
+      this.#withoutDelta.add(target);
+      this.#state({ state: 'waiting', error: message });
+      this.#wait(0);
+      return;
+    }
+    // A target that served starts the list anew; one that gave nothing passes on to the next, and the backoff counts whole rounds.
+    this.#index = responses > 0 ? 0 : (this.#index + 1) % this.#options.targets.length;
+    this.#state({ state: 'waiting', error: message });
+    this.#wait(this.#index === 0 ? this.#backoff.nextMs() : 0);
+  }
+
+  #wait(ms: number): void {
+    this.#cancelWait = this.#options.clock.after(ms, () => this.#attempt());
+  }
+
+  #state(change: Partial<DiscoveryConnection>): void {
+    this.connection = { ...this.connection, ...change };
+    this.#options.onConnection?.(this.connection);
+  }
+}
+
+interface StreamEvents {
+  connected(): void;
+  response(): void;
+  ended(error: ServiceError | Error | undefined, responses: number): void;
+}
+
+/** One connection and the one stream on it. */
+class ClientStream {
+  readonly #client: Client;
+  readonly #call: ClientDuplexStream<DiscoveryRequest, DiscoveryResponse>;
+  readonly #session: ClientSession;
+  readonly #events: StreamEvents;
+  #cancelConnect: (() => void) | undefined;
+  #responses = 0;
+  #writing = false;
+  #ready = false;
+  #ended = false;
+
+  constructor(target: string, mode: Mode, session: ClientSession, options: ConnectDiscoveryOptions, events: StreamEvents) {
+    this.#session = session;
+    this.#events = events;
+    this.#client = new Client(target, options.credentials(), discoveryChannelOptions(options));
+    const { path, requestSerialize, responseDeserialize } = aggregated(mode).definition;
+    const metadata = new Metadata();
+    for (const [name, value] of Object.entries(options.metadata?.() ?? {})) metadata.set(name, value);
+    this.#call = this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata);
+    this.#call.on('data', (response: DiscoveryResponse) => this.#receive(response));
+    this.#call.on('error', (error: ServiceError) => this.#end(error));
+    this.#call.on('end', () => this.#end(undefined));
+    const connectMs = options.connectMsMax ?? 10_000;
+    this.#cancelConnect = options.clock.after(connectMs, () => this.#end(new Error(`no connection to ${target} within ${connectMs} ms`)));
+    this.#awaitReady(mode);
+  }
+
+  flush(): void {
+    if (!this.#ready || this.#writing || this.#ended) return;
+    const request = this.#session.next();
+    if (request === undefined) return;
+    this.#writing = true;
+    this.#call.write(request, () => {
+      this.#writing = false;
+      this.flush();
+    });
+  }
+
+  /** The owner has settled: the next response may come. */
+  readOn(): void {
+    if (!this.#session.busy && !this.#ended) this.#call.resume();
+  }
+
+  close(): void {
+    this.#end(undefined);
+  }
+
+  /** Timers for missing resources run only while connected, so the session hears of the stream when its channel is ready. */
+  #awaitReady(mode: Mode): void {
+    const channel = this.#client.getChannel();
+    const look = (): void => {
+      if (this.#ended) return;
+      const state = channel.getConnectivityState(true);
+      if (state !== connectivityState.READY) {
+        channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, look);
+        return;
+      }
+      this.#cancelConnect?.();
+      this.#ready = true;
+      this.#session.connected(mode);
+      this.#events.connected();
+      this.flush();
+    };
+    look();
+  }
+
+  #receive(response: DiscoveryResponse): void {
+    if (this.#ended) return;
+    this.#responses += 1;
+    this.#events.response();
+    this.#session.receive(response);
+    if (this.#session.busy) this.#call.pause();
+  }
+
+  #end(error: ServiceError | Error | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#cancelConnect?.();
+    if (this.#ready) this.#session.disconnected();
+    this.#call.cancel();
+    this.#client.close();
+    this.#events.ended(error, this.#responses);
+  }
+}
+
+function aggregated(mode: Mode): DiscoveryMethod {
+  return discoveryMethods().find((method) => method.typeUrl === undefined && method.mode === mode)!;
+}

@@ -1,0 +1,235 @@
+/** Serves discovery on a grpc-js server: one session per stream, written with back-pressure, ended when it misbehaves. */
+import { status } from '@grpc/grpc-js';
+import type { Server, ServerDuplexStream } from '@grpc/grpc-js';
+import type { Http2Stream } from 'node:http2';
+import { constants } from 'node:http2';
+import type { Clock } from '../lib/clock.ts';
+import { discoveryMethods } from './resources/services.ts';
+import type { DiscoveryMethod } from './resources/services.ts';
+import { CODES, StreamError } from './session/messages.ts';
+import type { DiscoveryRequest, DiscoveryResponse, Mode, NodeInfo } from './session/messages.ts';
+import { ServerSession } from './session/server.ts';
+import type { ResourceSet, ServerEvent, TypeStatus } from './session/server.ts';
+
+/** What is known of the other end by the connection itself. */
+export interface Peer {
+  /** `10.0.0.7:41234`; `unknown` for a Unix socket. */
+  readonly address: string;
+  readonly transport: 'plaintext' | 'tls';
+  /** DER of the verified client certificate; undefined when there is none. */
+  readonly certificate: Uint8Array | undefined;
+  /** Metadata of the stream, names in lower case; binary entries are left out. */
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/** One stream, from its first request on. */
+export interface ServerStream {
+  /** Counts up over the life of the process. */
+  readonly id: number;
+  readonly mode: Mode;
+  /** Undefined on an aggregated stream. */
+  readonly typeUrl: string | undefined;
+  readonly peer: Peer;
+  readonly node: NodeInfo | undefined;
+  /** Gives the stream a newer set; the newest one wins over what was not sent yet. */
+  publish(resources: ResourceSet): void;
+  status(): TypeStatus[];
+  /** Ends the stream with a gRPC status. */
+  close(code: number, message: string): void;
+}
+
+export interface DiscoveryHandler {
+  /** The first request came. Throw (or reject with) a StreamError to refuse; usually it ends in `stream.publish`, at once or later. */
+  identified(stream: ServerStream, node: NodeInfo): void | Promise<void>;
+  event?(stream: ServerStream, event: ServerEvent): void;
+  /** Once for every stream that was identified; `error` is why, undefined when the client ended it in order. */
+  closed?(stream: ServerStream, error: StreamError | undefined): void;
+}
+
+export interface ServeDiscoveryOptions {
+  readonly clock: Clock;
+  /** What this server's ports speak; a server with a certificate is `tls`. */
+  readonly transport: 'plaintext' | 'tls';
+  /** Streams at once, more are refused with UNAVAILABLE; default 10,000. */
+  readonly streamsMax?: number;
+  /** A client that takes nothing of a message for this long loses its stream; default 30,000. */
+  readonly stallMsMax?: number;
+  readonly namesMax?: number;
+  readonly responseBytesMax?: number;
+  readonly holdMsMax?: number;
+}
+
+type Call = ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>;
+
+/** Adds the aggregated and the per-type discovery services to `server`. The answer ends all streams and refuses new ones. */
+export function serveDiscovery(
+  server: Server,
+  handler: DiscoveryHandler,
+  options: ServeDiscoveryOptions,
+): { close(): void; readonly streams: number } {
+  const open = new Set<StreamBinding>();
+  let closed = false;
+  let nextId = 1;
+  const serve = (method: DiscoveryMethod, call: Call): void => {
+    if (closed || open.size >= (options.streamsMax ?? 10_000)) {
+      call.on('error', ignore);
+      call.emit('error', { code: CODES.unavailable, details: closed ? 'the control plane is stopping' : 'too many streams' });
+      return;
+    }
+    const binding = new StreamBinding(nextId++, method, call, handler, options, () => open.delete(binding));
+    open.add(binding);
+  };
+  for (const method of discoveryMethods()) {
+    server.register(
+      method.definition.path,
+      (call: Call) => serve(method, call),
+      method.definition.responseSerialize,
+      method.definition.requestDeserialize,
+      'bidi',
+    );
+  }
+  return {
+    get streams() {
+      return open.size;
+    },
+    close: () => {
+      closed = true;
+      for (const binding of [...open]) binding.close(CODES.unavailable, 'the control plane is stopping');
+    },
+  };
+}
+
+class StreamBinding implements ServerStream {
+  readonly id: number;
+  readonly mode: Mode;
+  readonly typeUrl: string | undefined;
+  readonly peer: Peer;
+  readonly #call: Call;
+  readonly #handler: DiscoveryHandler;
+  readonly #options: ServeDiscoveryOptions;
+  readonly #session: ServerSession;
+  readonly #onClosed: () => void;
+  #identified = false;
+  #writing = false;
+  #closed = false;
+  #cancelStall: (() => void) | undefined;
+
+  constructor(
+    id: number,
+    method: DiscoveryMethod,
+    call: Call,
+    handler: DiscoveryHandler,
+    options: ServeDiscoveryOptions,
+    onClosed: () => void,
+  ) {
+    this.id = id;
+    this.mode = method.mode;
+    this.typeUrl = method.typeUrl;
+    this.peer = peerOf(call, options.transport);
+    this.#call = call;
+    this.#handler = handler;
+    this.#options = options;
+    this.#onClosed = onClosed;
+    const { clock, namesMax, responseBytesMax, holdMsMax } = options;
+    this.#session = new ServerSession({
+      mode: method.mode,
+      clock,
+      ...(method.typeUrl === undefined ? {} : { typeUrl: method.typeUrl }),
+      ...(namesMax === undefined ? {} : { namesMax }),
+      ...(responseBytesMax === undefined ? {} : { responseBytesMax }),
+      ...(holdMsMax === undefined ? {} : { holdMsMax }),
+      onWork: () => this.#flush(),
+      onEvent: (event) => {
+        if (this.#identified) handler.event?.(this, event);
+      },
+    });
+    call.on('data', (request: DiscoveryRequest) => void this.#receive(request));
+    call.on('end', () => this.#end(undefined));
+    call.on('cancelled', () => this.#end(new StreamError(status.CANCELLED, 'the client cancelled the stream or its connection broke')));
+    call.on('error', (error: Error & { code?: number }) => this.#end(new StreamError(error.code ?? status.UNKNOWN, error.message)));
+    call.on('close', () => this.#end(undefined));
+  }
+
+  get node(): NodeInfo | undefined {
+    return this.#session.node;
+  }
+
+  publish(resources: ResourceSet): void {
+    if (!this.#closed) this.#session.publish(resources);
+  }
+
+  status(): TypeStatus[] {
+    return this.#session.status();
+  }
+
+  close(code: number, message: string): void {
+    this.#end(new StreamError(code, message), true);
+  }
+
+  /** One request at a time: while the handler looks at the node, nothing more is read. */
+  async #receive(request: DiscoveryRequest): Promise<void> {
+    if (this.#closed) return;
+    try {
+      const first = this.#session.node === undefined;
+      this.#session.receive(request);
+      if (!first) return;
+      this.#identified = true;
+      const admitted = this.#handler.identified(this, this.#session.node!);
+      if (admitted === undefined) return;
+      this.#call.pause();
+      await admitted;
+      this.#call.resume();
+    } catch (error) {
+      const known = error instanceof StreamError ? error : new StreamError(CODES.internal, `cannot serve the stream: ${messageOf(error)}`);
+      this.#end(known, true);
+    }
+  }
+
+  /** One message is on its way at most; the rest is still a choice, so the newest wins and nothing piles up. */
+  #flush(): void {
+    if (this.#writing || this.#closed) return;
+    const response = this.#session.next();
+    if (response === undefined) return;
+    this.#writing = true;
+    const stallMs = this.#options.stallMsMax ?? 30_000;
+    this.#cancelStall = this.#options.clock.after(stallMs, () => this.#abort(`took nothing of a message for ${stallMs} ms`));
+    this.#call.write(response, () => {
+      this.#cancelStall?.();
+      this.#writing = false;
+      this.#flush();
+    });
+  }
+
+  /** A status would wait behind the bytes that are not read, so the HTTP/2 stream is reset. */
+  #abort(message: string): void {
+    const stream = (this.#call as unknown as { call?: { stream?: Http2Stream } }).call?.stream;
+    this.#end(new StreamError(CODES.unavailable, message), stream === undefined);
+    stream?.close(constants.NGHTTP2_CANCEL);
+  }
+
+  #end(error: StreamError | undefined, tell = false): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#cancelStall?.();
+    this.#session.close();
+    if (tell && error !== undefined) this.#call.emit('error', { code: error.code, details: error.message });
+    else if (error === undefined) this.#call.end();
+    this.#onClosed();
+    if (this.#identified) this.#handler.closed?.(this, error);
+  }
+}
+
+function peerOf(call: Call, transport: 'plaintext' | 'tls'): Peer {
+  const metadata = new Map<string, string>();
+  for (const [name, value] of Object.entries(call.metadata.getMap())) if (typeof value === 'string') metadata.set(name, value);
+  const certificate = transport === 'tls' ? call.getAuthContext().sslPeerCertificate?.raw : undefined;
+  return { address: call.getPeer(), transport, certificate, metadata };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function ignore(): void {
+  // The refusal itself is the answer; a broken connection adds nothing to it.
+}

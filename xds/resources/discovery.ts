@@ -1,0 +1,281 @@
+/** The discovery messages between the wire and our own plain types. Responses are joined from resources that were encoded once. */
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { BinaryWriter, BinaryReader, WireType } from '@bufbuild/protobuf/wire';
+import type { Any, Duration } from '@bufbuild/protobuf/wkt';
+import { NodeSchema } from '../gen/envoy/config/core/v3/base_pb.js';
+import type { Node } from '../gen/envoy/config/core/v3/base_pb.js';
+import {
+  DeltaDiscoveryRequestSchema,
+  DeltaDiscoveryResponseSchema,
+  DiscoveryRequestSchema,
+  DiscoveryResponseSchema,
+  ResourceSchema,
+} from '../gen/envoy/service/discovery/v3/discovery_pb.js';
+import type { Resource } from '../gen/envoy/service/discovery/v3/discovery_pb.js';
+import { StatusSchema } from '../gen/google/rpc/status_pb.js';
+import type { JsonObject } from '../snapshot.ts';
+import type { DeltaRequest, DeltaResponse, ErrorDetail, NodeInfo, SotwRequest, SotwResponse, WireResource } from '../session/messages.ts';
+
+const RESOURCE_WRAPPER = 'type.googleapis.com/envoy.service.discovery.v3.Resource';
+
+// ---- requests -------------------------------------------------------------------------------------------------------
+
+export function encodeSotwRequest(request: SotwRequest): Buffer {
+  const message = create(DiscoveryRequestSchema, {
+    versionInfo: request.versionInfo,
+    resourceNames: [...request.resourceNames],
+    typeUrl: request.typeUrl,
+    responseNonce: request.responseNonce,
+    ...(request.node === undefined ? {} : { node: nodeMessage(request.node) }),
+    ...(request.error === undefined ? {} : { errorDetail: create(StatusSchema, request.error) }),
+  });
+  return asBuffer(toBinary(DiscoveryRequestSchema, message));
+}
+
+/** Throws for bytes that are no DiscoveryRequest. Resource locators count as their names. */
+export function decodeSotwRequest(bytes: Uint8Array): SotwRequest {
+  const message = fromBinary(DiscoveryRequestSchema, bytes);
+  return {
+    mode: 'sotw',
+    typeUrl: message.typeUrl,
+    versionInfo: message.versionInfo,
+    resourceNames: withLocators(message.resourceNames, message.resourceLocators),
+    responseNonce: message.responseNonce,
+    ...(message.node === undefined ? {} : { node: nodeInfo(message.node) }),
+    ...(message.errorDetail === undefined ? {} : { error: errorDetail(message.errorDetail) }),
+  };
+}
+
+export function encodeDeltaRequest(request: DeltaRequest): Buffer {
+  const message = create(DeltaDiscoveryRequestSchema, {
+    typeUrl: request.typeUrl,
+    resourceNamesSubscribe: [...request.subscribe],
+    resourceNamesUnsubscribe: [...request.unsubscribe],
+    initialResourceVersions: Object.fromEntries(request.initialVersions),
+    responseNonce: request.responseNonce,
+    ...(request.node === undefined ? {} : { node: nodeMessage(request.node) }),
+    ...(request.error === undefined ? {} : { errorDetail: create(StatusSchema, request.error) }),
+  });
+  return asBuffer(toBinary(DeltaDiscoveryRequestSchema, message));
+}
+
+/** Throws for bytes that are no DeltaDiscoveryRequest. Resource locators count as their names. */
+export function decodeDeltaRequest(bytes: Uint8Array): DeltaRequest {
+  const message = fromBinary(DeltaDiscoveryRequestSchema, bytes);
+  return {
+    mode: 'delta',
+    typeUrl: message.typeUrl,
+    subscribe: withLocators(message.resourceNamesSubscribe, message.resourceLocatorsSubscribe),
+    unsubscribe: withLocators(message.resourceNamesUnsubscribe, message.resourceLocatorsUnsubscribe),
+    initialVersions: new Map(Object.entries(message.initialResourceVersions)),
+    responseNonce: message.responseNonce,
+    ...(message.node === undefined ? {} : { node: nodeInfo(message.node) }),
+    ...(message.errorDetail === undefined ? {} : { error: errorDetail(message.errorDetail) }),
+  };
+}
+
+// ---- responses ------------------------------------------------------------------------------------------------------
+
+/** DiscoveryResponse: version_info = 1, resources = 2, type_url = 4, nonce = 5. */
+export function encodeSotwResponse(response: SotwResponse): Buffer {
+  const head = new BinaryWriter().tag(1, WireType.LengthDelimited).string(response.versionInfo);
+  head.tag(4, WireType.LengthDelimited).string(response.typeUrl).tag(5, WireType.LengthDelimited).string(response.nonce);
+  return joined(head.finish(), response.resources, response.wrapped ? WRAPPED_FRAME : ANY_FRAME);
+}
+
+/** DeltaDiscoveryResponse: system_version_info = 1, resources = 2, type_url = 4, nonce = 5, removed_resources = 6. */
+export function encodeDeltaResponse(response: DeltaResponse): Buffer {
+  const head = new BinaryWriter().tag(1, WireType.LengthDelimited).string(response.versionInfo);
+  head.tag(4, WireType.LengthDelimited).string(response.typeUrl).tag(5, WireType.LengthDelimited).string(response.nonce);
+  for (const name of response.removed) head.tag(6, WireType.LengthDelimited).string(name);
+  return joined(head.finish(), response.resources, RESOURCE_FRAME);
+}
+
+/** Throws for bytes that are no DiscoveryResponse. Wrapped resources are unwrapped; other names are read out of the resource itself. */
+export function decodeSotwResponse(bytes: Uint8Array): SotwResponse {
+  const message = fromBinary(DiscoveryResponseSchema, bytes);
+  let wrapped = false;
+  const resources = message.resources.map((any) => {
+    if (any.typeUrl !== RESOURCE_WRAPPER) {
+      return { name: resourceName(any.value), version: message.versionInfo, typeUrl: any.typeUrl, bytes: any.value };
+    }
+    wrapped = true;
+    return wireResource(fromBinary(ResourceSchema, any.value), message.typeUrl, message.versionInfo);
+  });
+  return { mode: 'sotw', typeUrl: message.typeUrl, versionInfo: message.versionInfo, nonce: message.nonce, resources, wrapped };
+}
+
+/** Throws for bytes that are no DeltaDiscoveryResponse. */
+export function decodeDeltaResponse(bytes: Uint8Array): DeltaResponse {
+  const message = fromBinary(DeltaDiscoveryResponseSchema, bytes);
+  return {
+    mode: 'delta',
+    typeUrl: message.typeUrl,
+    versionInfo: message.systemVersionInfo,
+    nonce: message.nonce,
+    resources: message.resources.map((resource) => wireResource(resource, message.typeUrl, '')),
+    removed: [...message.removedResources, ...message.removedResourceNames.map((removed) => removed.name)],
+  };
+}
+
+/**
+ * The name inside an encoded resource. Every resource type of xDS has it as the string field 1 (Cluster.name,
+ * ClusterLoadAssignment.cluster_name …), so the message need not be decoded. Empty for bytes without one; its decoder will say more.
+ */
+export function resourceName(bytes: Uint8Array): string {
+  let name = '';
+  try {
+    const reader = new BinaryReader(bytes);
+    while (reader.pos < reader.len) {
+      const [field, wireType] = reader.tag();
+      if (field === 1 && wireType === WireType.LengthDelimited) {
+        name = reader.string();
+        break;
+      }
+      reader.skip(wireType, field);
+    }
+  } catch {
+    return '';
+  }
+  return name;
+}
+
+// ---- parts ----------------------------------------------------------------------------------------------------------
+
+/** What stands before a resource's own bytes in a response: made once per resource and way of framing, used for every stream. */
+interface Frame {
+  readonly made: WeakMap<WireResource, Uint8Array>;
+  /** Nested messages from the outside in: each gets its head, and the payload's bytes come last. */
+  readonly heads: (resource: WireResource) => readonly Uint8Array[];
+}
+
+/** `repeated Any resources = 2`. */
+const ANY_FRAME: Frame = { made: new WeakMap(), heads: (resource) => [EMPTY, typeUrlField(resource.typeUrl)] };
+
+/** `repeated Resource resources = 2`, the Any in its field 2. */
+const RESOURCE_FRAME: Frame = {
+  made: new WeakMap(),
+  heads: (resource) => [EMPTY, resourceFields(resource), ...(resource.bytes === undefined ? [] : [typeUrlField(resource.typeUrl)])],
+};
+
+/** `repeated Any resources = 2`, each with a Resource inside. */
+const WRAPPED_FRAME: Frame = {
+  made: new WeakMap(),
+  heads: (resource) => {
+    const inside = RESOURCE_FRAME.heads(resource).slice(1);
+    return [EMPTY, typeUrlField(RESOURCE_WRAPPER), ...inside];
+  },
+};
+
+const EMPTY = new Uint8Array();
+
+function joined(head: Uint8Array, resources: readonly WireResource[], frame: Frame): Buffer {
+  const chunks: Uint8Array[] = [head];
+  for (const resource of resources) {
+    let prefix = frame.made.get(resource);
+    if (prefix === undefined) {
+      prefix = nested(frame.heads(resource), resource.bytes?.length ?? 0);
+      frame.made.set(resource, prefix);
+    }
+    chunks.push(prefix);
+    if (resource.bytes !== undefined) chunks.push(resource.bytes);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** Every nested message is field 2 of the one around it: of the response, of Resource, and of Any alike. */
+function nested(heads: readonly Uint8Array[], payloadBytes: number): Uint8Array {
+  let prefix: Uint8Array = EMPTY;
+  let insideBytes = payloadBytes;
+  for (let level = heads.length - 1; level >= 0; level--) {
+    const opened = level === heads.length - 1 && payloadBytes === 0 ? EMPTY : header(2, insideBytes);
+    prefix = Buffer.concat([heads[level]!, opened, prefix]);
+    insideBytes = prefix.length + payloadBytes;
+  }
+  return prefix;
+}
+
+/** Resource: version = 1, name = 3, aliases = 4, ttl = 6. */
+function resourceFields(resource: WireResource): Uint8Array {
+  const writer = new BinaryWriter().tag(1, WireType.LengthDelimited).string(resource.version);
+  writer.tag(3, WireType.LengthDelimited).string(resource.name);
+  for (const alias of resource.aliases ?? []) writer.tag(4, WireType.LengthDelimited).string(alias);
+  if (resource.ttlMs !== undefined) writer.tag(6, WireType.LengthDelimited).fork().raw(durationBytes(resource.ttlMs)).join();
+  return writer.finish();
+}
+
+function typeUrlField(typeUrl: string): Uint8Array {
+  return new BinaryWriter().tag(1, WireType.LengthDelimited).string(typeUrl).finish();
+}
+
+function header(fieldNumber: number, length: number): Uint8Array {
+  return new BinaryWriter().tag(fieldNumber, WireType.LengthDelimited).uint32(length).finish();
+}
+
+function durationBytes(ms: number): Uint8Array {
+  const seconds = Math.floor(ms / 1000);
+  const writer = new BinaryWriter().tag(1, WireType.Varint).int64(seconds);
+  return writer
+    .tag(2, WireType.Varint)
+    .int32(Math.round((ms - seconds * 1000) * 1e6))
+    .finish();
+}
+
+function durationMs(duration: Duration): number {
+  return Number(duration.seconds) * 1000 + duration.nanos / 1e6;
+}
+
+function wireResource(resource: Resource, typeUrl: string, version: string): WireResource {
+  const payload: Any | undefined = resource.resource;
+  return {
+    name: resource.name || (resource.resourceName?.name ?? '') || (payload === undefined ? '' : resourceName(payload.value)),
+    version: resource.version || version,
+    typeUrl: payload?.typeUrl ?? typeUrl,
+    ...(payload === undefined ? {} : { bytes: payload.value }),
+    ...(resource.ttl === undefined ? {} : { ttlMs: durationMs(resource.ttl) }),
+    ...(resource.aliases.length === 0 ? {} : { aliases: resource.aliases }),
+  };
+}
+
+function withLocators(names: readonly string[], locators: readonly { name: string }[]): readonly string[] {
+  return locators.length === 0 ? names : [...names, ...locators.map((locator) => locator.name)];
+}
+
+function errorDetail(status: { code: number; message: string }): ErrorDetail {
+  return { code: status.code, message: status.message };
+}
+
+function nodeInfo(node: Node): NodeInfo {
+  const version = node.userAgentVersionType;
+  const build = version.case === 'userAgentBuildVersion' ? version.value.version : undefined;
+  return {
+    id: node.id,
+    cluster: node.cluster,
+    metadata: (node.metadata ?? {}) as JsonObject,
+    locality: { region: node.locality?.region ?? '', zone: node.locality?.zone ?? '', subZone: node.locality?.subZone ?? '' },
+    userAgentName: node.userAgentName,
+    userAgentVersion:
+      version.case === 'userAgentVersion'
+        ? version.value
+        : build === undefined
+          ? ''
+          : `${build.majorNumber}.${build.minorNumber}.${build.patch}`,
+    clientFeatures: node.clientFeatures,
+  };
+}
+
+function nodeMessage(node: NodeInfo): Node {
+  return create(NodeSchema, {
+    id: node.id,
+    cluster: node.cluster,
+    metadata: node.metadata as never,
+    locality: { region: node.locality.region, zone: node.locality.zone, subZone: node.locality.subZone },
+    userAgentName: node.userAgentName,
+    userAgentVersionType: { case: 'userAgentVersion', value: node.userAgentVersion },
+    clientFeatures: [...node.clientFeatures],
+  });
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,203 @@
+/** One type as a client sees it: what is wanted, what was accepted, what is still to be said to the server. Both protocol modes share it. */
+import { WILDCARD, errorText } from './messages.ts';
+import type { DeltaRequest, DiscoveryRequest, Mode, SotwRequest } from './messages.ts';
+import { isFullStateType } from './type-urls.ts';
+
+/** Something wrong with one resource of an update; an empty name means the whole update. */
+export interface Problem {
+  readonly name: string;
+  readonly message: string;
+}
+
+interface Answer {
+  readonly nonce: string;
+  readonly error: string | undefined;
+}
+
+/** Where a resource stands, in CSDS's words. */
+export interface ResourceStatus {
+  readonly name: string;
+  readonly state: 'REQUESTED' | 'DOES_NOT_EXIST' | 'ACKED' | 'NACKED';
+  readonly version: string;
+  readonly error: string;
+}
+
+export class RequestedType {
+  readonly typeUrl: string;
+  /** LDS and CDS: a state-of-the-world response without a resource deletes it. */
+  readonly fullState: boolean;
+  readonly names = new Set<string>();
+  wildcard = false;
+  /** Accepted resources and their versions. They outlive streams. */
+  readonly versions = new Map<string, string>();
+  /** When a name counts as missing; only while connected and asked for. */
+  readonly missingDueMs = new Map<string, number>();
+  readonly expiryDueMs = new Map<string, number>();
+  readonly rejections = new Map<string, { readonly version: string; readonly message: string }>();
+  readonly missing = new Set<string>();
+  /** Last accepted version of the whole type; state of the world only. */
+  acceptedVersion = '';
+  /** Responses of this stream that wait for the owner. */
+  unsettled = 0;
+  #started = false;
+  #nonce = '';
+  #named = false;
+  #changed = false;
+  #answers: Answer[] = [];
+  readonly #onStream = new Set<string>();
+
+  constructor(typeUrl: string) {
+    this.typeUrl = typeUrl;
+    this.fullState = isFullStateType(typeUrl);
+  }
+
+  get isWanted(): boolean {
+    return this.wildcard || this.names.size > 0;
+  }
+
+  matches(name: string, aliases: readonly string[] = []): boolean {
+    return this.wildcard || this.names.has(name) || aliases.some((alias) => this.names.has(alias));
+  }
+
+  subscribe(names: Iterable<string>): void {
+    for (const name of names) {
+      if (name === WILDCARD) {
+        this.#changed ||= !this.wildcard;
+        this.wildcard = true;
+      } else if (!this.names.has(name)) {
+        this.names.add(name);
+        this.#changed = true;
+      }
+    }
+  }
+
+  /** Answers the names whose resources are no longer kept. */
+  unsubscribe(names: Iterable<string>): string[] {
+    for (const name of names) {
+      if (name === WILDCARD) {
+        this.#changed ||= this.wildcard;
+        this.wildcard = false;
+      } else if (this.names.delete(name)) {
+        this.#changed = true;
+        this.missingDueMs.delete(name);
+        this.missing.delete(name);
+      }
+    }
+    const dropped = [...this.versions.keys()].filter((name) => !this.matches(name));
+    for (const name of dropped) this.forget(name);
+    return dropped;
+  }
+
+  forget(name: string): void {
+    this.versions.delete(name);
+    this.expiryDueMs.delete(name);
+    this.rejections.delete(name);
+  }
+
+  /** A new stream, or none: nonces never survive, versions do (rules 3, 4). */
+  restart(): void {
+    this.#started = false;
+    this.#nonce = '';
+    this.#named = false;
+    this.#answers = [];
+    this.#onStream.clear();
+    this.missingDueMs.clear();
+    this.unsettled = 0;
+  }
+
+  /** Answers a response: without an error it is an ACK. */
+  answer(nonce: string, problems: readonly Problem[]): void {
+    const error = problems.length === 0 ? undefined : errorText(problems.map(sentence).join('; '));
+    this.#answers.push({ nonce, error });
+  }
+
+  /** The next request for this type, or undefined. */
+  next(mode: Mode): DiscoveryRequest | undefined {
+    return mode === 'delta' ? this.#nextDelta() : this.#nextSotw();
+  }
+
+  status(): ResourceStatus[] {
+    const found: ResourceStatus[] = [];
+    for (const name of new Set([...this.names, ...this.versions.keys(), ...this.rejections.keys()])) {
+      const rejection = this.rejections.get(name);
+      const version = this.versions.get(name);
+      const state =
+        rejection !== undefined ? 'NACKED' : version !== undefined ? 'ACKED' : this.missing.has(name) ? 'DOES_NOT_EXIST' : 'REQUESTED';
+      found.push({ name, state, version: version ?? '', error: rejection?.message ?? '' });
+    }
+    return found;
+  }
+
+  #nextDelta(): DeltaRequest | undefined {
+    const empty = {
+      mode: 'delta',
+      typeUrl: this.typeUrl,
+      subscribe: [],
+      unsubscribe: [],
+      initialVersions: NONE,
+      responseNonce: '',
+    } as const;
+    if (!this.#started) {
+      if (!this.isWanted) return undefined;
+      this.#started = true;
+      this.#changed = false;
+      // The empty list is what every server understands as "everything"; the star came later.
+      const legacy = this.wildcard && this.names.size === 0 && this.fullState;
+      const subscribe = legacy ? [] : this.#list();
+      for (const name of this.#list()) this.#onStream.add(name);
+      return { ...empty, subscribe, initialVersions: new Map(this.versions) };
+    }
+    // An answer carries no subscription changes, and a change carries no nonce (rule 13).
+    const answer = this.#answers.shift();
+    if (answer !== undefined) return { ...empty, responseNonce: answer.nonce, ...errorField(answer) };
+    if (!this.#changed) return undefined;
+    this.#changed = false;
+    const wanted = new Set(this.#list());
+    const subscribe = [...wanted].filter((name) => !this.#onStream.has(name));
+    const unsubscribe = [...this.#onStream].filter((name) => !wanted.has(name));
+    for (const name of subscribe) this.#onStream.add(name);
+    for (const name of unsubscribe) this.#onStream.delete(name);
+    return subscribe.length + unsubscribe.length === 0 ? undefined : { ...empty, subscribe, unsubscribe };
+  }
+
+  #nextSotw(): SotwRequest | undefined {
+    const answer = this.#answers.shift();
+    if (answer !== undefined) this.#nonce = answer.nonce;
+    else if (!this.#started) {
+      if (!this.isWanted) return undefined;
+    } else if (!this.#changed || this.unsettled > 0) {
+      // A change that was made while a response is being processed goes out with its answer: alone it would carry a stale nonce.
+      return undefined;
+    }
+    this.#started = true;
+    this.#changed = false;
+    const legacy = this.wildcard && this.names.size === 0 && this.fullState && !this.#named;
+    const resourceNames = legacy ? [] : this.#list();
+    if (resourceNames.length > 0) this.#named = true;
+    return {
+      mode: 'sotw',
+      typeUrl: this.typeUrl,
+      versionInfo: this.acceptedVersion,
+      resourceNames,
+      responseNonce: this.#nonce,
+      ...errorField(answer),
+    };
+  }
+
+  #list(): string[] {
+    return this.wildcard ? [WILDCARD, ...this.names] : [...this.names];
+  }
+}
+
+const NONE: ReadonlyMap<string, string> = new Map();
+
+/** Status code of every NACK: the resource is at fault, not the stream. */
+const INVALID_ARGUMENT = 3;
+
+function errorField(answer: Answer | undefined): { error?: { code: number; message: string } } {
+  return answer?.error === undefined ? {} : { error: { code: INVALID_ARGUMENT, message: answer.error } };
+}
+
+function sentence(problem: Problem): string {
+  return problem.name === '' ? problem.message : `${problem.name}: ${problem.message}`;
+}

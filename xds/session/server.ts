@@ -1,0 +1,314 @@
+/** The server's side of one xDS stream, state of the world or delta, aggregated or for one type: messages in, messages out, no I/O. */
+import type { Clock } from '../../lib/clock.ts';
+import { CODES, StreamError, sameNode, takesWrappedResources } from './messages.ts';
+import type { DiscoveryRequest, DiscoveryResponse, EncodedResource, Mode, NodeInfo, WireResource } from './messages.ts';
+import { ServedType } from './served-type.ts';
+import type { Plan, ResourceSet, Verdict } from './served-type.ts';
+import type { SubscriptionChange } from './subscription.ts';
+import { DEPENDANTS, PREREQUISITES, REFERRERS, pushRank } from './type-urls.ts';
+
+export type { ResourceSet } from './served-type.ts';
+
+export type ServerEvent =
+  | { readonly kind: 'identified'; readonly node: NodeInfo }
+  | { readonly kind: 'subscribed'; readonly typeUrl: string; readonly change: SubscriptionChange }
+  | { readonly kind: 'sent'; readonly typeUrl: string; readonly version: string; readonly nonce: string; readonly resources: number }
+  | { readonly kind: 'acked'; readonly typeUrl: string; readonly version: string; readonly nonce: string }
+  | { readonly kind: 'nacked'; readonly typeUrl: string; readonly version: string; readonly nonce: string; readonly message: string }
+  | { readonly kind: 'stale'; readonly typeUrl: string; readonly nonce: string };
+
+export interface ServerSessionOptions {
+  readonly mode: Mode;
+  /** Set for the per-type services; undefined for the aggregated one. */
+  readonly typeUrl?: string;
+  readonly clock: Clock;
+  /** Told when `next()` may have something: after a timer, a publish or a request. */
+  readonly onWork?: () => void;
+  readonly onEvent?: (event: ServerEvent) => void;
+  /** Different types on one stream; default 64. */
+  readonly typesMax?: number;
+  /** Names per type; default 100,000. */
+  readonly namesMax?: number;
+  /** A delta response is split beyond this; default 32 MiB. A full-state response cannot be. */
+  readonly responseBytesMax?: number;
+  /** Longest that make-before-break holds a type back for another's answer; default 5,000. */
+  readonly holdMsMax?: number;
+}
+
+/** Where a type stands on a stream, in CSDS's words. */
+export interface TypeStatus {
+  readonly typeUrl: string;
+  readonly wildcard: boolean;
+  readonly names: readonly string[];
+  /** NOT_SENT: nothing yet; STALE: sent and not answered; SYNCED: acknowledged; ERROR: rejected. */
+  readonly state: 'SYNCED' | 'NOT_SENT' | 'STALE' | 'ERROR';
+  readonly sentVersion: string;
+  readonly ackedVersion: string;
+  readonly error: string;
+  /** Nothing waits to be sent and nothing waits for an answer. */
+  readonly settled: boolean;
+}
+
+export class ServerSession {
+  readonly mode: Mode;
+  readonly #options: ServerSessionOptions;
+  readonly #clock: Clock;
+  readonly #types = new Map<string, ServedType>();
+  /** The same, in push order. */
+  #ordered: readonly ServedType[] = [];
+  #node: NodeInfo | undefined;
+  #wrap = false;
+  #resources: ResourceSet | undefined;
+  #nonce = 0;
+  #cancelTimer: (() => void) | undefined;
+  #timerDueMs = Number.POSITIVE_INFINITY;
+  #closed = false;
+
+  constructor(options: ServerSessionOptions) {
+    this.mode = options.mode;
+    this.#options = options;
+    this.#clock = options.clock;
+  }
+
+  /** From the first request of the stream; undefined before it. */
+  get node(): NodeInfo | undefined {
+    return this.#node;
+  }
+
+  /** Takes a request. Throws a StreamError where the protocol says that the stream must end. */
+  receive(request: DiscoveryRequest): void {
+    if (request.mode !== this.mode) throw new Error(`cannot give a ${request.mode} request to a ${this.mode} session`);
+    this.#identify(request.node);
+    const type = this.#type(request.typeUrl);
+    const result = type.receive(request);
+    if (result === 'stale') {
+      this.#emit({ kind: 'stale', typeUrl: type.typeUrl, nonce: request.responseNonce });
+      return;
+    }
+    if (result.verdict !== undefined) this.#emitVerdict(type, result.verdict);
+    const { change } = result;
+    if (change.added.length > 0 || change.removed.length > 0 || change.wildcardAdded || change.wildcardRemoved) {
+      this.#emit({ kind: 'subscribed', typeUrl: type.typeUrl, change });
+    }
+    this.#options.onWork?.();
+  }
+
+  /** Takes a newer set of resources; what was not sent of the older one never is. */
+  publish(resources: ResourceSet): void {
+    this.#resources = resources;
+    for (const type of this.#ordered) type.publish(resources);
+    this.#options.onWork?.();
+  }
+
+  /** The next message to send, or undefined when nothing is due or everything due waits for an answer. Call it while the stream takes more. */
+  next(): DiscoveryResponse | undefined {
+    if (this.#closed || this.#resources === undefined) return undefined;
+    const nowMs = this.#clock.now();
+    for (const type of this.#ordered) {
+      if (type.outstanding !== undefined) continue;
+      const plan = type.plan();
+      if (plan.due) {
+        const response = this.#respond(type, plan, nowMs);
+        if (response !== undefined) return response;
+      }
+      const heartbeat = this.#heartbeat(type, nowMs);
+      if (heartbeat !== undefined) return heartbeat;
+    }
+    return undefined;
+  }
+
+  status(): TypeStatus[] {
+    return this.#ordered.map((type) => ({
+      typeUrl: type.typeUrl,
+      wildcard: type.subscription.wildcard,
+      names: [...type.subscription.names],
+      state:
+        type.lastNonce === '' ? 'NOT_SENT' : type.rejection !== undefined ? 'ERROR' : type.outstanding === undefined ? 'SYNCED' : 'STALE',
+      sentVersion: type.lastVersion,
+      ackedVersion: type.ackedVersion,
+      error: type.rejection?.message ?? '',
+      settled: type.settled,
+    }));
+  }
+
+  /** Stops the timer; later calls of `next()` give nothing. */
+  close(): void {
+    this.#closed = true;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+  }
+
+  #identify(node: NodeInfo | undefined): void {
+    if (this.#node === undefined) {
+      if (node === undefined) throw new StreamError(CODES.invalidArgument, 'the first request of a stream must carry a node');
+      this.#node = node;
+      this.#wrap = this.mode === 'sotw' && takesWrappedResources(node);
+      this.#emit({ kind: 'identified', node });
+    } else if (node !== undefined && !sameNode(this.#node, node)) {
+      throw new StreamError(
+        CODES.invalidArgument,
+        `a stream keeps its node: it began as ${quote(this.#node.id)} and now claims ${quote(node.id)}`,
+      );
+    }
+  }
+
+  #type(requested: string): ServedType {
+    const fixed = this.#options.typeUrl;
+    const typeUrl = requested === '' ? fixed : requested;
+    if (typeUrl === undefined) throw new StreamError(CODES.invalidArgument, 'a request on an aggregated stream must carry a type URL');
+    if (fixed !== undefined && typeUrl !== fixed) {
+      throw new StreamError(CODES.invalidArgument, `this method serves ${fixed} only, received ${quote(typeUrl)}`);
+    }
+    let type = this.#types.get(typeUrl);
+    if (type === undefined) {
+      const typesMax = this.#options.typesMax ?? 64;
+      if (this.#types.size >= typesMax) throw new StreamError(CODES.resourceExhausted, `a stream may ask for at most ${typesMax} types`);
+      type = new ServedType(this.mode, typeUrl, this.#options.namesMax ?? 100_000);
+      if (this.#resources !== undefined) type.publish(this.#resources);
+      this.#types.set(typeUrl, type);
+      this.#ordered = [...this.#types.values()].sort((a, b) => pushRank(a.typeUrl) - pushRank(b.typeUrl));
+    }
+    return type;
+  }
+
+  #respond(type: ServedType, plan: Plan, nowMs: number): DiscoveryResponse | undefined {
+    const late = type.heldSinceMs !== undefined && nowMs - type.heldSinceMs >= (this.#options.holdMsMax ?? 5_000);
+    if (!late && plan.upserts.length > 0 && this.#prerequisitesMissing(type)) return this.#hold(type, nowMs);
+    const removalsHeld = !late && plan.removals.length > 0 && this.#referrersUnsettled(type);
+    const onlyRemovals = plan.upserts.length === 0 && plan.absents.length === 0;
+    if (removalsHeld && onlyRemovals) return this.#hold(type, nowMs);
+    if (this.mode === 'delta') return this.#respondDelta(type, plan, removalsHeld);
+    return this.#respondSotw(type, plan, removalsHeld);
+  }
+
+  #respondDelta(type: ServedType, plan: Plan, removalsHeld: boolean): DiscoveryResponse {
+    const upserts = withinBytes(plan.upserts, this.#options.responseBytesMax ?? 32 * 1024 * 1024);
+    const removed = removalsHeld ? plan.absents : [...plan.absents, ...plan.removals];
+    const { nonce, version } = this.#book(type, upserts, removed, plan.additions);
+    return { mode: 'delta', typeUrl: type.typeUrl, versionInfo: version, nonce, resources: upserts, removed };
+  }
+
+  #respondSotw(type: ServedType, plan: Plan, removalsHeld: boolean): DiscoveryResponse {
+    const upserts = type.fullState ? type.everything() : plan.upserts;
+    // What is to go stays in the full state until nothing points at it.
+    const held = type.fullState && removalsHeld ? plan.removals.flatMap((name) => type.sent.get(name)?.resource ?? []) : [];
+    const resources = held.length === 0 ? upserts : [...upserts, ...held];
+    const updated = plan.upserts.length > plan.additions;
+    const { nonce, version } = this.#book(type, upserts, removalsHeld ? [] : plan.removals, plan.additions);
+    const dependant = this.#types.get(DEPENDANTS.get(type.typeUrl) ?? '');
+    if (updated && dependant !== undefined) dependant.answerNext = true;
+    return { mode: 'sotw', typeUrl: type.typeUrl, versionInfo: version, nonce, resources, wrapped: this.#wrap };
+  }
+
+  #book(
+    type: ServedType,
+    upserts: readonly EncodedResource[],
+    gone: readonly string[],
+    additions: number,
+  ): { nonce: string; version: string } {
+    this.#nonce += 1;
+    const nonce = String(this.#nonce);
+    const version = type.setVersion;
+    type.book({ nonce, version, upserts, gone, additions });
+    if (this.mode === 'delta' || this.#wrap) this.#schedule(type, upserts);
+    this.#emit({ kind: 'sent', typeUrl: type.typeUrl, version, nonce, resources: upserts.length });
+    return { nonce, version };
+  }
+
+  /** Refreshes the time to live of what the client has: same version, no body (rule 40). */
+  #heartbeat(type: ServedType, nowMs: number): DiscoveryResponse | undefined {
+    if (type.heartbeatDueMs.size === 0) return undefined;
+    const resources: WireResource[] = [];
+    for (const [name, dueMs] of type.heartbeatDueMs) {
+      const resource = type.sent.get(name)?.resource;
+      if (dueMs > nowMs || resource?.ttlMs === undefined) continue;
+      resources.push({ name: resource.name, version: resource.version, typeUrl: type.typeUrl, ttlMs: resource.ttlMs });
+      type.heartbeatDueMs.set(name, nowMs + resource.ttlMs / HEARTBEATS_PER_TTL);
+      this.#wakeAt(nowMs + resource.ttlMs / HEARTBEATS_PER_TTL);
+    }
+    if (resources.length === 0) return undefined;
+    const { nonce, version } = this.#book(type, [], [], 0);
+    const shared = { typeUrl: type.typeUrl, versionInfo: version, nonce, resources };
+    return this.mode === 'delta' ? { mode: 'delta', ...shared, removed: [] } : { mode: 'sotw', ...shared, wrapped: true };
+  }
+
+  #schedule(type: ServedType, upserts: readonly EncodedResource[]): void {
+    const nowMs = this.#clock.now();
+    for (const resource of upserts) {
+      if (resource.ttlMs === undefined) type.heartbeatDueMs.delete(resource.name);
+      else {
+        type.heartbeatDueMs.set(resource.name, nowMs + resource.ttlMs / HEARTBEATS_PER_TTL);
+        this.#wakeAt(nowMs + resource.ttlMs / HEARTBEATS_PER_TTL);
+      }
+    }
+  }
+
+  /** New resources of an earlier type are not sent or not answered yet. */
+  #prerequisitesMissing(type: ServedType): boolean {
+    for (const typeUrl of PREREQUISITES.get(type.typeUrl) ?? []) {
+      const earlier = this.#types.get(typeUrl);
+      if (earlier === undefined || earlier === type) continue;
+      if ((earlier.outstanding?.additions ?? 0) > 0 || earlier.plan().additions > 0) return true;
+    }
+    return false;
+  }
+
+  #referrersUnsettled(type: ServedType): boolean {
+    return (REFERRERS.get(type.typeUrl) ?? []).some((typeUrl) => this.#types.get(typeUrl)?.settled === false);
+  }
+
+  #hold(type: ServedType, nowMs: number): undefined {
+    type.heldSinceMs ??= nowMs;
+    this.#wakeAt(type.heldSinceMs + (this.#options.holdMsMax ?? 5_000));
+    return undefined;
+  }
+
+  #wakeAt(dueMs: number): void {
+    if (this.#closed || dueMs >= this.#timerDueMs) return;
+    this.#cancelTimer?.();
+    this.#timerDueMs = dueMs;
+    this.#cancelTimer = this.#clock.after(dueMs - this.#clock.now(), () => {
+      this.#timerDueMs = Number.POSITIVE_INFINITY;
+      this.#cancelTimer = undefined;
+      this.#rearm();
+      this.#options.onWork?.();
+    });
+  }
+
+  /** One timer serves all; what it did not fire for is looked up again. */
+  #rearm(): void {
+    const nowMs = this.#clock.now();
+    for (const type of this.#ordered) {
+      for (const dueMs of type.heartbeatDueMs.values()) if (dueMs > nowMs) this.#wakeAt(dueMs);
+      const holdDueMs = type.heldSinceMs === undefined ? 0 : type.heldSinceMs + (this.#options.holdMsMax ?? 5_000);
+      if (holdDueMs > nowMs) this.#wakeAt(holdDueMs);
+    }
+  }
+
+  #emitVerdict(type: ServedType, verdict: Verdict): void {
+    const { nonce, version } = verdict;
+    if (verdict.error === undefined) this.#emit({ kind: 'acked', typeUrl: type.typeUrl, version, nonce });
+    else this.#emit({ kind: 'nacked', typeUrl: type.typeUrl, version, nonce, message: type.rejection?.message ?? '' });
+  }
+
+  #emit(event: ServerEvent): void {
+    this.#options.onEvent?.(event);
+  }
+}
+
+/** A client misses two heartbeats before a resource expires. */
+const HEARTBEATS_PER_TTL = 3;
+
+/** As many as fit, and one at least, so that a single big resource still goes out. */
+function withinBytes(resources: readonly EncodedResource[], bytesMax: number): readonly EncodedResource[] {
+  let bytes = 0;
+  for (let index = 0; index < resources.length; index++) {
+    bytes += resources[index]!.bytes.length;
+    if (bytes > bytesMax && index > 0) return resources.slice(0, index);
+  }
+  return resources;
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.slice(0, 200));
+}

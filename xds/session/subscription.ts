@@ -1,0 +1,92 @@
+/** What one client wants of one type: names, or everything, by the wildcard rules of both protocol modes. */
+import { isFullStateType } from './type-urls.ts';
+import { CODES, StreamError, WILDCARD } from './messages.ts';
+
+/** What a request changed. */
+export interface SubscriptionChange {
+  /** Named in this request: all of them in delta mode, the new ones in state-of-the-world mode. Each must be answered (rule 22). */
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+  readonly wildcardAdded: boolean;
+  readonly wildcardRemoved: boolean;
+}
+
+export class Subscription {
+  readonly typeUrl: string;
+  readonly #namesMax: number;
+  #wildcard = false;
+  /** Empty lists mean "everything" only until a name was asked for on this stream (rule 19). */
+  #legacy: boolean;
+  #names = new Set<string>();
+
+  constructor(typeUrl: string, namesMax: number) {
+    this.typeUrl = typeUrl;
+    this.#namesMax = namesMax;
+    this.#legacy = isFullStateType(typeUrl);
+  }
+
+  get wildcard(): boolean {
+    return this.#wildcard;
+  }
+
+  get names(): ReadonlySet<string> {
+    return this.#names;
+  }
+
+  get isEmpty(): boolean {
+    return !this.#wildcard && this.#names.size === 0;
+  }
+
+  matches(name: string): boolean {
+    return this.#wildcard || this.#names.has(name);
+  }
+
+  /** State of the world: the list replaces what was wanted. Throws a StreamError beyond the limit of names. */
+  replace(resourceNames: readonly string[]): SubscriptionChange {
+    this.#limit(resourceNames.length);
+    const names = new Set(resourceNames);
+    let wildcard = names.delete(WILDCARD);
+    if (resourceNames.length === 0 && this.#legacy) wildcard = true;
+    if (resourceNames.length > 0) this.#legacy = false;
+    const before = this.#names;
+    const change = {
+      added: [...names].filter((name) => !before.has(name)),
+      removed: [...before].filter((name) => !names.has(name)),
+      wildcardAdded: wildcard && !this.#wildcard,
+      wildcardRemoved: !wildcard && this.#wildcard,
+    };
+    this.#names = names;
+    this.#wildcard = wildcard;
+    return change;
+  }
+
+  /** Delta: adds and removes. `first` = first request for the type on its stream. Throws a StreamError beyond the limit of names. */
+  adjust(subscribe: readonly string[], unsubscribe: readonly string[], first: boolean): SubscriptionChange {
+    const before = this.#wildcard;
+    if (first && subscribe.length === 0 && this.#legacy) this.#wildcard = true;
+    const removed: string[] = [];
+    for (const name of unsubscribe) {
+      if (name === WILDCARD) this.#wildcard = false;
+      else if (this.#names.delete(name)) removed.push(name);
+    }
+    const added = new Set<string>();
+    for (const name of subscribe) {
+      if (name === WILDCARD) this.#wildcard = true;
+      else {
+        this.#names.add(name);
+        added.add(name);
+      }
+    }
+    this.#limit(this.#names.size);
+    return { added: [...added], removed, wildcardAdded: this.#wildcard && !before, wildcardRemoved: !this.#wildcard && before };
+  }
+
+  #limit(count: number): void {
+    if (count > this.#namesMax) {
+      throw new StreamError(
+        CODES.resourceExhausted,
+        `a stream may subscribe to at most ${this.#namesMax} names of a type, received ${count}`,
+      );
+    }
+  }
+}
