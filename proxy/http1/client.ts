@@ -1,0 +1,427 @@
+/** The HTTP/1.1 client side of one connection: a `ProxyRequest` out as bytes, a `ProxyResponse` back, one exchange at a time. */
+import type { Socket } from 'node:net';
+import { ProxyError } from '../errors.ts';
+import { Headers } from '../headers.ts';
+import type { ProxyRequest, ProxyResponse } from '../service.ts';
+import { FlowingBody, wholeBody } from './body.ts';
+import type { BodySource } from './body.ts';
+import { latin1 } from './bytes.ts';
+import { ChunkedDecoder } from './chunked.ts';
+import { bad } from './fields.ts';
+import { newResponseHead, readResponseHead } from './head.ts';
+import type { HeadLimits } from './head.ts';
+import { BodyWriter, requestHead, writeWhole } from './write.ts';
+import type { WriterOwner } from './write.ts';
+
+/** One request and whoever waits for its answer. Exactly one of the two is called, once. */
+export interface Exchange {
+  readonly request: ProxyRequest;
+  answered(response: ProxyResponse): void;
+  /** `unanswered`: not one byte of an answer came, so that a retry elsewhere may be safe. */
+  failed(error: ProxyError, unanswered: boolean): void;
+}
+
+/** Whom a connection belongs to. */
+export interface ClientOwner {
+  /** The exchange is over and the connection can take another. */
+  connectionIdle(connection: ClientConnection): void;
+  /** The connection is gone; called once. */
+  connectionClosed(connection: ClientConnection): void;
+}
+
+export interface ClientLimits extends HeadLimits {
+  /** Exchanges on one connection; 0 = no limit. */
+  readonly maxRequestsPerConnection: number;
+}
+
+export const DEFAULT_CLIENT_LIMITS: ClientLimits = {
+  headBytesMax: 60 * 1024,
+  headerFieldsMax: 100,
+  uriBytesMax: 8 * 1024,
+  headersWithUnderscores: 'ALLOW',
+  maxRequestsPerConnection: 0,
+};
+
+const INTERIM_MAX = 16;
+const EXTENSION_BYTES_MAX = 16 * 1024;
+const EMPTY = Buffer.alloc(0);
+
+/** Where the reading side stands. */
+const IDLE = 0;
+const HEAD = 1;
+const LENGTH = 2;
+const CHUNKED = 3;
+const UNTIL_CLOSE = 4;
+const TUNNEL = 5;
+const CLOSED = 6;
+
+export class ClientConnection implements BodySource, WriterOwner {
+  readonly #socket: Socket;
+  readonly #owner: ClientOwner;
+  readonly #limits: ClientLimits;
+  readonly #head = newResponseHead();
+  #state = IDLE;
+  #exchange: Exchange | undefined;
+  #answered = false;
+  #sent = true;
+  #writer: BodyWriter | undefined;
+  #body: FlowingBody | undefined;
+  #left = 0;
+  #decoder: ChunkedDecoder | undefined;
+  #pending: Buffer | undefined;
+  #searched = 0;
+  #interims = 0;
+  #keepAlive = true;
+  #held = false;
+  /** Exchanges started on it; the pool knows by it whether a failure may be the keep-alive race. */
+  exchanges = 0;
+  /** `Keep-Alive: timeout` as the peer last said, in milliseconds; 0 = it said nothing. */
+  peerIdleTimeoutMs = 0;
+  /** The owner's note: when it became idle. */
+  idleSinceMs = 0;
+
+  constructor(socket: Socket, owner: ClientOwner, limits: ClientLimits) {
+    this.#socket = socket;
+    this.#owner = owner;
+    this.#limits = limits;
+    socket.setNoDelay(true);
+    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    socket.on('drain', () => this.#writer?.drained());
+    socket.on('end', () => this.#onEnd());
+    socket.on('error', (error: Error) => this.#onClose(error.message));
+    socket.on('close', () => this.#onClose(''));
+  }
+
+  /** Can it take an exchange right now? */
+  get usable(): boolean {
+    return this.#state === IDLE && !this.#socket.destroyed && this.#socket.writable;
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+    this.#onClose('');
+  }
+
+  /** Writes the request; the exchange hears the answer. Only on a `usable` connection. */
+  start(exchange: Exchange): void {
+    const request = exchange.request;
+    const max = this.#limits.maxRequestsPerConnection;
+    this.#keepAlive = max === 0 || this.exchanges + 1 < max;
+    let head: string;
+    try {
+      head = requestHead(request, this.#keepAlive);
+    } catch (error) {
+      exchange.failed(ProxyError.from(error), false);
+      this.#owner.connectionIdle(this);
+      return;
+    }
+    this.exchanges++;
+    this.#exchange = exchange;
+    this.#answered = false;
+    this.#interims = 0;
+    this.#state = HEAD;
+    request.abort = (error) => this.#abort(exchange, error);
+    const body = request.body;
+    if (body === undefined) {
+      this.#sent = true;
+      this.#socket.write(head, 'latin1');
+    } else if (body.whole !== undefined) {
+      this.#sent = true;
+      writeWhole(this.#socket, head, body.whole);
+    } else {
+      this.#sent = false;
+      this.#writer = new BodyWriter(this.#socket, this, body, body.length === undefined ? 'chunked' : 'length');
+      this.#socket.cork();
+      this.#socket.write(head, 'latin1');
+      this.#writer.start();
+      this.#socket.uncork();
+    }
+  }
+
+  // ---- WriterOwner, the request's body --------------------------------------------------------------------------------
+
+  bodyWritten(): void {
+    this.#writer = undefined;
+    this.#sent = true;
+  }
+
+  /** The client's side failed or lied: the upstream must never take what it has for the whole. */
+  bodyBroken(_writer: BodyWriter, error: ProxyError): void {
+    this.#writer = undefined;
+    this.#fail(error, false);
+  }
+
+  // ---- BodySource, the answer's body ----------------------------------------------------------------------------------
+
+  bodyWanted(): void {}
+
+  holdReading(): void {
+    if (this.#held || this.#state === CLOSED) return;
+    this.#held = true;
+    this.#socket.pause();
+  }
+
+  resumeReading(): void {
+    if (!this.#held || this.#state === CLOSED) return;
+    this.#held = false;
+    this.#socket.resume();
+  }
+
+  bodyCancelled(): void {
+    this.#body = undefined;
+    this.destroy();
+  }
+
+  // ---- reading --------------------------------------------------------------------------------------------------------
+
+  #read(chunk: Buffer): void {
+    switch (this.#state) {
+      case IDLE:
+        // Bytes that nobody asked for would become the next caller's answer (RFC 9112 section 11.2).
+        this.destroy();
+        return;
+      case CLOSED:
+      case TUNNEL:
+        return;
+      default:
+    }
+    try {
+      if (this.#state === HEAD) this.#readHeads(chunk);
+      else this.#readBody(chunk, 0);
+    } catch (error) {
+      this.#fail(upstreamFault(ProxyError.from(error), this.#answered), false);
+    }
+  }
+
+  #readHeads(chunk: Buffer): void {
+    if (this.#pending !== undefined) chunk = Buffer.concat([this.#pending, chunk]);
+    const max = this.#limits.headBytesMax;
+    let at = 0;
+    for (;;) {
+      const text = latin1(chunk, at, Math.min(chunk.length, at + max + 4));
+      const end = text.indexOf('\r\n\r\n', Math.max(0, this.#searched - 3));
+      if (end === -1 || end > max) {
+        if (text.length > max) throw bad(`A response head may have ${max} bytes.`);
+        this.#pending = at === 0 ? chunk : chunk.subarray(at);
+        for (let i = text.indexOf('\n', this.#searched); i !== -1; i = text.indexOf('\n', i + 1))
+          if (text.charCodeAt(i - 1) !== 0x0d) throw bad('A line of the response ends with a bare LF.');
+        this.#searched = text.length;
+        return;
+      }
+      this.#pending = undefined;
+      this.#searched = 0;
+      readResponseHead(text, 0, end, this.#limits, this.#head);
+      at += end + 4;
+      const status = this.#head.status;
+      if (status >= 200) return this.#answer(chunk, at);
+      if (status === 101) return this.#switch(chunk, at);
+      this.#interim(status);
+      if (at === chunk.length) return;
+    }
+  }
+
+  #interim(status: number): void {
+    if (++this.#interims > INTERIM_MAX) throw bad(`There are more than ${INTERIM_MAX} interim responses.`);
+    this.#exchange?.request.onInterim?.(status, this.#head.reason, new Headers(this.#head.values.fields));
+  }
+
+  /** A final response's head is there: frames the body and hands the response on. */
+  #answer(chunk: Buffer, at: number): void {
+    const head = this.#head;
+    const exchange = this.#exchange!;
+    const request = exchange.request;
+    if (request.upgrade === 'connect' && head.status < 300) return this.#switch(chunk, at);
+    if (!head.keepAlive || head.minor === 0) this.#keepAlive = this.#keepAlive && head.keepAlive;
+    if (head.values.keepAlive !== undefined) this.#readKeepAlive(head.values.keepAlive);
+    const response: ProxyResponse = {
+      status: head.status,
+      reason: head.reason,
+      headers: new Headers(head.values.fields),
+      body: undefined,
+      contentLength: undefined,
+      tunnel: undefined,
+    };
+    this.#answered = true;
+    request.abort = undefined;
+    if (request.method === 'HEAD' || head.status === 204 || head.status === 304) {
+      if (head.status !== 204 && head.contentLength >= 0) response.contentLength = head.contentLength;
+      // A 204 that announces a body will likely send one.
+      if (head.status === 204 && (head.chunked || head.contentLength > 0)) this.#keepAlive = false;
+      this.#complete(chunk, at);
+    } else if (head.contentLength >= 0) {
+      const length = head.contentLength;
+      if (chunk.length - at >= length) {
+        response.body = wholeBody(length === 0 ? EMPTY : chunk.subarray(at, at + length));
+        this.#complete(chunk, at + length);
+      } else {
+        this.#state = LENGTH;
+        this.#left = length;
+        response.body = this.#body = new FlowingBody(this, length);
+        this.#readBody(chunk, at);
+      }
+    } else if (head.chunked) this.#readFirstChunks(response, chunk, at);
+    else {
+      this.#state = UNTIL_CLOSE;
+      this.#keepAlive = false;
+      response.body = this.#body = new FlowingBody(this, undefined);
+      this.#readBody(chunk, at);
+    }
+    exchange.answered(response);
+  }
+
+  #readFirstChunks(response: ProxyResponse, chunk: Buffer, at: number): void {
+    this.#decoder ??= new ChunkedDecoder({
+      extensionBytesMax: EXTENSION_BYTES_MAX,
+      trailerBytesMax: this.#limits.headBytesMax,
+      trailerFieldsMax: this.#limits.headerFieldsMax,
+    });
+    const decoder = this.#decoder;
+    decoder.reset();
+    this.#state = CHUNKED;
+    const runs: Buffer[] = [];
+    // Nothing of this response has gone anywhere: broken coding here is still a 502.
+    this.#answered = false;
+    const next = decoder.decode(chunk, at, (run) => runs.push(run));
+    this.#answered = true;
+    if (decoder.done && decoder.trailers === undefined) {
+      response.body = wholeBody(runs.length === 1 ? runs[0]! : Buffer.concat(runs));
+      this.#complete(chunk, next);
+      return;
+    }
+    const body = new FlowingBody(this, undefined);
+    this.#body = body;
+    response.body = body;
+    for (const run of runs) body.push(run);
+    if (!decoder.done) return;
+    this.#body = undefined;
+    body.end(decoder.trailers);
+    this.#complete(chunk, next);
+  }
+
+  #readBody(chunk: Buffer, at: number): void {
+    const body = this.#body;
+    if (body === undefined) return;
+    if (this.#state === CHUNKED) {
+      const decoder = this.#decoder!;
+      const next = decoder.decode(chunk, at, (run) => body.push(run));
+      if (!decoder.done || this.#body !== body) return;
+      this.#body = undefined;
+      this.#complete(chunk, next);
+      body.end(decoder.trailers);
+      return;
+    }
+    const size = this.#state === LENGTH ? Math.min(this.#left, chunk.length - at) : chunk.length - at;
+    if (size > 0) {
+      this.#left -= size;
+      body.push(at === 0 && size === chunk.length ? chunk : chunk.subarray(at, at + size));
+    }
+    if (this.#state !== LENGTH || this.#left > 0) return;
+    this.#body = undefined;
+    this.#complete(chunk, at + size);
+    body.end(undefined);
+  }
+
+  /** The answer is read to its end. Reuses the connection if nothing speaks against it. */
+  #complete(chunk: Buffer, at: number): void {
+    this.#exchange = undefined;
+    if (!this.#keepAlive || !this.#sent || at !== chunk.length || this.#socket.destroyed) {
+      const writer = this.#writer;
+      this.#writer = undefined;
+      this.#state = CLOSED;
+      writer?.stop(new ProxyError('upstreamReset', 'The endpoint answered before the request was sent.'));
+      this.#socket.destroy();
+      this.#owner.connectionClosed(this);
+      return;
+    }
+    this.#state = IDLE;
+    // A reader that is slow with the last bytes must not keep the idle connection deaf.
+    if (this.#held) this.resumeReading();
+    this.#owner.connectionIdle(this);
+  }
+
+  /** `timeout=5, max=100`; RFC 2068 section 19.7.1.1, and what Node and others send. */
+  #readKeepAlive(value: string): void {
+    const at = value.indexOf('timeout=');
+    if (at === -1) return;
+    const seconds = Number.parseInt(value.slice(at + 8, at + 16), 10);
+    if (seconds >= 0) this.peerIdleTimeoutMs = Math.max(1, seconds * 1000);
+  }
+
+  /** 101, or 2xx to CONNECT: the socket leaves HTTP. */
+  #switch(chunk: Buffer, at: number): void {
+    const head = this.#head;
+    const exchange = this.#exchange!;
+    const request = exchange.request;
+    if (request.upgrade === undefined || (head.status === 101) !== (request.upgrade !== 'connect'))
+      throw bad('There is a 101 that nobody asked for.');
+    if (head.status === 101 && (head.values.upgrade ?? '').toLowerCase() !== request.upgrade)
+      throw bad('The 101 switches to another protocol.');
+    this.#state = TUNNEL;
+    this.#exchange = undefined;
+    request.abort = undefined;
+    this.#socket.pause();
+    this.#socket.removeAllListeners('data');
+    exchange.answered({
+      status: head.status,
+      reason: head.reason,
+      headers: new Headers(head.values.fields),
+      body: undefined,
+      contentLength: undefined,
+      tunnel: {
+        socket: this.#socket,
+        head: chunk.subarray(at),
+        closed: () => {
+          if (this.#state !== TUNNEL) return;
+          this.#state = CLOSED;
+          this.#owner.connectionClosed(this);
+        },
+      },
+    });
+  }
+
+  // ---- ends -----------------------------------------------------------------------------------------------------------
+
+  #abort(exchange: Exchange, error: ProxyError): void {
+    if (this.#exchange === exchange) this.#fail(error, false);
+  }
+
+  #onEnd(): void {
+    if (this.#state === UNTIL_CLOSE) {
+      const body = this.#body;
+      this.#body = undefined;
+      this.#complete(EMPTY, 0);
+      body?.end(undefined);
+    } else this.#onClose('');
+  }
+
+  #onClose(detail: string): void {
+    if (this.#state === CLOSED || this.#state === TUNNEL) return;
+    const unanswered = this.#state === HEAD && this.#pending === undefined && this.#interims === 0;
+    this.#fail(new ProxyError(this.#answered ? 'upstreamBodyReset' : 'upstreamReset', detail), unanswered);
+  }
+
+  #fail(error: ProxyError, unanswered: boolean): void {
+    if (this.#state === CLOSED) return;
+    const exchange = this.#exchange;
+    const body = this.#body;
+    const writer = this.#writer;
+    const answered = this.#answered;
+    this.#state = CLOSED;
+    this.#exchange = undefined;
+    this.#body = undefined;
+    this.#writer = undefined;
+    this.#socket.destroy();
+    this.#owner.connectionClosed(this);
+    writer?.stop(error);
+    body?.fail(error);
+    if (exchange === undefined || answered) return;
+    exchange.request.abort = undefined;
+    exchange.failed(error, unanswered);
+  }
+}
+
+/** What is wrong with a response is the endpoint's fault, whatever the reader called it. */
+function upstreamFault(error: ProxyError, answered: boolean): ProxyError {
+  if (error.code === 'internal') return error;
+  return new ProxyError(answered ? 'upstreamBodyReset' : 'upstreamProtocol', error.detail, error);
+}

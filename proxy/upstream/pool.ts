@@ -1,0 +1,305 @@
+/** The pool of HTTP/1.1 connections to one endpoint: newest first, bounded by the cluster's limits, with one safe retry for the keep-alive race. */
+import type { Socket } from 'node:net';
+import type { Clock } from '../../lib/clock.ts';
+import { ProxyError } from '../errors.ts';
+import { ClientConnection, DEFAULT_CLIENT_LIMITS } from '../http1/client.ts';
+import type { ClientLimits, ClientOwner, Exchange } from '../http1/client.ts';
+import { sweepOf } from '../http1/sweep.ts';
+import type { Sweep, Swept } from '../http1/sweep.ts';
+import type { ProxyRequest, ProxyResponse } from '../service.ts';
+import type { Dial } from './dial.ts';
+
+/** The cluster's circuit breaker as pools see it: `try…` counts one if there is room, `release…` takes it back. */
+export interface PoolLimits {
+  tryConnection(): boolean;
+  releaseConnection(): void;
+  tryPending(): boolean;
+  releasePending(): void;
+}
+
+/** Everything is allowed. */
+export const NO_LIMITS: PoolLimits = {
+  tryConnection: () => true,
+  releaseConnection: () => undefined,
+  tryPending: () => true,
+  releasePending: () => undefined,
+};
+
+/** Counters of an endpoint, called on the way; each is a few additions and must not throw. */
+export interface PoolEvents {
+  connectionOpened?(): void;
+  connectionClosed?(): void;
+  connectFailed?(error: ProxyError): void;
+  /** A request was sent again because a reused connection died before it answered. */
+  raceRetried?(): void;
+}
+
+export interface PoolOptions {
+  readonly dial: Dial;
+  readonly clock: Clock;
+  readonly limits?: PoolLimits;
+  readonly events?: PoolEvents;
+  readonly client?: Partial<ClientLimits>;
+  /** Longest wait of a connection for its next request, whatever the peer says. Default 1 h; 0 = no limit of our own. */
+  readonly idleTimeoutMs?: number;
+  /** The same for a peer that sends no `Keep-Alive: timeout`. Default 3 s: below what servers in the wild close at. Longer for peers that are ours. */
+  readonly silentPeerIdleMs?: number;
+}
+
+export interface Pool {
+  /** Sends on a waiting connection or a new one. Rejects with `ProxyError`. */
+  send(request: ProxyRequest): Promise<ProxyResponse>;
+  /** Takes no more requests (`draining`); idle connections close now, the others after their exchange. */
+  drain(): void;
+  /** Cuts everything at once. */
+  destroy(): void;
+  readonly active: number;
+  readonly idle: number;
+  readonly connecting: number;
+  readonly pending: number;
+}
+
+export function createPool(options: PoolOptions): Pool {
+  return new EndpointPool(options);
+}
+
+const DEFAULT_IDLE_MS = 3_600_000;
+const SILENT_PEER_IDLE_MS = 3_000;
+/** Below the peer's announced time-out by this much, so that its FIN cannot cross our request. */
+const PEER_MARGIN_MS = 1_000;
+
+/** Methods that may be sent twice (RFC 9110 section 9.2.2). */
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
+
+/** One request in the pool: waiting, on a connection, or done. */
+class PoolExchange implements Exchange {
+  readonly request: ProxyRequest;
+  readonly #pool: EndpointPool;
+  #resolve!: (response: ProxyResponse) => void;
+  #reject!: (error: ProxyError) => void;
+  readonly promise: Promise<ProxyResponse>;
+  connection: ClientConnection | undefined;
+  /** On the queue and counted as pending. */
+  waiting = false;
+  #retried = false;
+
+  constructor(pool: EndpointPool, request: ProxyRequest) {
+    this.#pool = pool;
+    this.request = request;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  answered(response: ProxyResponse): void {
+    this.#resolve(response);
+  }
+
+  failed(error: ProxyError, unanswered: boolean): void {
+    if (unanswered && !this.#retried && this.#mayRepeat()) {
+      this.#retried = true;
+      this.#pool.repeat(this);
+      return;
+    }
+    this.#reject(error);
+  }
+
+  reject(error: ProxyError): void {
+    this.request.abort = undefined;
+    this.#reject(error);
+  }
+
+  /**
+   * RFC 9112 section 9.3.1: a connection that was used before and closes without a byte of an answer was most likely closed while idle.
+   * Sent again only if the method is idempotent and the body is still all here; the endpoint may have seen the first one.
+   */
+  #mayRepeat(): boolean {
+    const { method, body, upgrade } = this.request;
+    if (this.connection === undefined || this.connection.exchanges < 2) return false;
+    return IDEMPOTENT.has(method) && upgrade === undefined && (body === undefined || body.whole !== undefined);
+  }
+}
+
+class EndpointPool implements Pool, ClientOwner, Swept {
+  readonly #options: PoolOptions;
+  readonly #limits: PoolLimits;
+  readonly #client: ClientLimits;
+  readonly #sweep: Sweep;
+  readonly #idleMs: number;
+  readonly #silentIdleMs: number;
+  readonly #idle: ClientConnection[] = [];
+  readonly #all = new Map<ClientConnection, boolean>();
+  readonly #dials = new Set<() => void>();
+  readonly #queue = new Set<PoolExchange>();
+  #draining = false;
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    this.#limits = options.limits ?? NO_LIMITS;
+    this.#client = { ...DEFAULT_CLIENT_LIMITS, ...options.client };
+    this.#sweep = sweepOf(options.clock);
+    this.#idleMs = options.idleTimeoutMs === 0 ? Number.POSITIVE_INFINITY : (options.idleTimeoutMs ?? DEFAULT_IDLE_MS);
+    this.#silentIdleMs = Math.min(this.#idleMs, options.silentPeerIdleMs ?? SILENT_PEER_IDLE_MS);
+  }
+
+  get active(): number {
+    return this.#all.size - this.#idle.length;
+  }
+
+  get idle(): number {
+    return this.#idle.length;
+  }
+
+  get connecting(): number {
+    return this.#dials.size;
+  }
+
+  get pending(): number {
+    return this.#queue.size;
+  }
+
+  send(request: ProxyRequest): Promise<ProxyResponse> {
+    if (this.#draining) return Promise.reject(new ProxyError('draining'));
+    const exchange = new PoolExchange(this, request);
+    const connection = this.#takeIdle();
+    if (connection === undefined) this.#wait(exchange);
+    else {
+      exchange.connection = connection;
+      connection.start(exchange);
+    }
+    return exchange.promise;
+  }
+
+  /** Once more, and only on a fresh connection: other idle ones are likely as dead as the first. */
+  repeat(exchange: PoolExchange): void {
+    this.#options.events?.raceRetried?.();
+    this.#wait(exchange);
+  }
+
+  drain(): void {
+    this.#draining = true;
+    for (const connection of this.#idle.splice(0)) connection.destroy();
+  }
+
+  destroy(): void {
+    this.#draining = true;
+    for (const cancel of this.#dials) cancel();
+    this.#dials.clear();
+    for (const exchange of this.#queue) this.#leaveQueue(exchange, new ProxyError('draining'));
+    for (const connection of this.#all.keys()) connection.destroy();
+    this.#sweep.remove(this);
+  }
+
+  // ---- ClientOwner ----------------------------------------------------------------------------------------------------
+
+  connectionIdle(connection: ClientConnection): void {
+    if (this.#draining) {
+      connection.destroy();
+      return;
+    }
+    for (const exchange of this.#queue) {
+      this.#unqueue(exchange);
+      exchange.connection = connection;
+      connection.start(exchange);
+      return;
+    }
+    connection.idleSinceMs = this.#sweep.nowMs;
+    this.#idle.push(connection);
+  }
+
+  connectionClosed(connection: ClientConnection): void {
+    const counted = this.#all.get(connection);
+    if (counted === undefined) return;
+    this.#all.delete(connection);
+    const at = this.#idle.lastIndexOf(connection);
+    if (at !== -1) this.#idle.splice(at, 1);
+    if (counted) this.#limits.releaseConnection();
+    this.#options.events?.connectionClosed?.();
+    if (this.#queue.size > this.#dials.size) this.#connect(undefined);
+    if (this.#all.size === 0) this.#sweep.remove(this);
+  }
+
+  sweep(nowMs: number): void {
+    // Oldest first: the list is a stack, so the ones at the bottom have waited longest.
+    const idle = this.#idle;
+    for (let i = 0; i < idle.length;) {
+      const connection = idle[i]!;
+      const peerMs = connection.peerIdleTimeoutMs;
+      const limitMs = peerMs === 0 ? this.#silentIdleMs : Math.min(this.#idleMs, Math.max(peerMs / 2, peerMs - PEER_MARGIN_MS));
+      if (nowMs - connection.idleSinceMs >= limitMs) connection.destroy();
+      else i++;
+    }
+  }
+
+  // ---- waiting and connecting -----------------------------------------------------------------------------------------
+
+  #takeIdle(): ClientConnection | undefined {
+    for (;;) {
+      const connection = this.#idle.pop();
+      if (connection === undefined || connection.usable) return connection;
+      connection.destroy();
+    }
+  }
+
+  #wait(exchange: PoolExchange): void {
+    if (!this.#limits.tryPending()) {
+      exchange.reject(new ProxyError('overflow', 'Too many requests wait for a connection.'));
+      return;
+    }
+    exchange.waiting = true;
+    this.#queue.add(exchange);
+    exchange.request.abort = (error) => this.#leaveQueue(exchange, error);
+    this.#connect(exchange);
+  }
+
+  #unqueue(exchange: PoolExchange): void {
+    this.#queue.delete(exchange);
+    exchange.waiting = false;
+    this.#limits.releasePending();
+  }
+
+  #leaveQueue(exchange: PoolExchange, error: ProxyError): void {
+    if (!exchange.waiting) return;
+    this.#unqueue(exchange);
+    exchange.reject(error);
+  }
+
+  /** Dials for `exchange`, or for whoever waits. Past the limit only an endpoint without any connection gets one, as in Envoy: it would wait for ever. */
+  #connect(exchange: PoolExchange | undefined): void {
+    const counted = this.#limits.tryConnection();
+    if (!counted && this.#all.size + this.#dials.size > 0) return;
+    let over = false;
+    const cancel = this.#options.dial((error, socket) => {
+      over = true;
+      this.#dials.delete(cancelDial);
+      if (socket === undefined) {
+        if (counted) this.#limits.releaseConnection();
+        this.#dialFailed(exchange, error ?? new ProxyError('connectFailed'));
+      } else this.#dialled(socket, counted);
+    });
+    const cancelDial = (): void => {
+      if (over) return;
+      over = true;
+      if (counted) this.#limits.releaseConnection();
+      cancel();
+    };
+    if (!over) this.#dials.add(cancelDial);
+  }
+
+  #dialled(socket: Socket, counted: boolean): void {
+    const connection = new ClientConnection(socket, this, this.#client);
+    if (this.#all.size === 0) this.#sweep.add(this);
+    this.#all.set(connection, counted);
+    this.#options.events?.connectionOpened?.();
+    this.connectionIdle(connection);
+  }
+
+  /** The one that asked for this connection fails with it; when nothing else could serve the others, they do too. */
+  #dialFailed(exchange: PoolExchange | undefined, error: ProxyError): void {
+    this.#options.events?.connectFailed?.(error);
+    if (exchange !== undefined) this.#leaveQueue(exchange, error);
+    if (this.#all.size > 0 || this.#dials.size > 0) return;
+    for (const waiting of this.#queue) this.#leaveQueue(waiting, error);
+  }
+}
