@@ -62,6 +62,8 @@ export interface RequestInfo {
   endpoint: Endpoint | undefined;
   /** Endpoints tried so far, for retries that avoid them; undefined until a second try. */
   triedEndpoints: Endpoint[] | undefined;
+  /** How often the cluster picks again when it got one of `triedEndpoints`; set with them. Default 1. */
+  reselectionsMax?: number;
   attemptCount: number;
   /** Envoy response flags, comma separated, empty when all went well. */
   responseFlags: string;
@@ -145,4 +147,6 @@ export interface PeerTls {
   /** SHA-256 of the peer's certificate in hex, for x-forwarded-client-cert. */
   readonly peerHash: string | undefined;
   readonly peerSubject: string | undefined;
+  /** Epoch milliseconds at which the first of the two certificates ends: a connection must be replaced before. `Infinity` = no certificate. */
+  readonly notAfterMs?: number;
 }
