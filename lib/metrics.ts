@@ -45,7 +45,7 @@ const NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
 const LABEL = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 const CHUNK = 1024;
 
-/** Numbers for counters and gauges: chunks that never move, so that a handle keeps its array and index. Freed cells are used again. */
+/** Numbers for counters and gauges: chunks that never move, so that a handle keeps its array and index. A cell is never given to another handle: somebody may still hold the old one. */
 class Cells {
   #chunk = new Float64Array(CHUNK);
   #used = 0;

@@ -20,6 +20,18 @@ export interface Endpoint {
   active: number;
   /** When it became a healthy member, for slow start. */
   readonly addedMs: number;
+  /** Peak-sensitive moving average of the time to the response head; 0 or absent = nothing measured yet. Kept for balancers that ask for it. */
+  latencyMs?: number;
+  /** Clock reading of the last measurement. */
+  latencyAtMs?: number;
   /** Sends one attempt: takes a connection from its pool, writes, answers when the response head is there. */
   send(request: ProxyRequest): Promise<ProxyResponse>;
+}
+
+/** An endpoint's connections. One pool per endpoint and cluster; the cluster makes it, uses it and drains it. */
+export interface Pool {
+  /** Takes or opens a connection, writes the request, answers when the response head is there. Rejects with `ProxyError`. */
+  send(request: ProxyRequest): Promise<ProxyResponse>;
+  /** No new requests will come: close idle connections now and busy ones as they finish. */
+  drain(): void;
 }

@@ -1,0 +1,365 @@
+/** One cluster as it lives in the proxy: its endpoints, breakers and picker, which outlast every push, and the service that sends to it. */
+import type { Clock } from '../../lib/clock.ts';
+import type { Log } from '../../lib/log.ts';
+import type { Registry } from '../../lib/metrics.ts';
+import type { Random } from '../../lib/random.ts';
+import type { Cluster, LoadAssignment } from '../../xds/snapshot.ts';
+import { observeLatency } from '../balancers/peak-ewma.ts';
+import { ProxyError } from '../errors.ts';
+import type { Picker, ProxyRequest, ProxyResponse } from '../service.ts';
+import { BodyTap } from './body-tap.ts';
+import { ClusterStats } from './cluster-stats.ts';
+import { endpointKey, poolSettings } from './compile-cluster.ts';
+import type { CompiledCluster } from './compile-cluster.ts';
+import { Ejections } from './ejections.ts';
+import type { Endpoint, Pool } from './endpoint.ts';
+import { Limits } from './limits.ts';
+import { Member } from './member.ts';
+import { select } from './selection.ts';
+
+/** What a pool may know of its cluster. `config` is the one in force when the pool is made. */
+export interface PoolCluster {
+  readonly name: string;
+  readonly config: Cluster;
+  readonly limits: Limits;
+  readonly stats: ClusterStats;
+}
+
+export type MakePool = (endpoint: Endpoint, cluster: PoolCluster) => Pool;
+export type Priority = 'DEFAULT' | 'HIGH';
+
+export interface ClusterDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Registry;
+  readonly makePool: MakePool;
+}
+
+/** Slow start and picker: how often weights are brought up to date while somebody warms up. */
+const SLOW_START_STEPS = 20;
+const SLOW_START_STEP_MS_MIN = 100;
+/** How often a request is moved away from an endpoint whose probe is under way. */
+const PROBE_RESELECTIONS_MAX = 5;
+const OVERPROVISIONING = 140;
+const NO_ENDPOINTS: LoadAssignment = { clusterName: '', localities: [], overprovisioningFactor: OVERPROVISIONING, dropPercent: 0 };
+
+export class UpstreamCluster {
+  readonly name: string;
+  readonly stats: ClusterStats;
+  readonly limits: { readonly DEFAULT: Limits; readonly HIGH: Limits };
+  config: Cluster;
+  /** An EDS cluster is warm once an assignment came, even an empty one; the others are from the start or their first DNS answer. */
+  warm = false;
+  /** The one assignment by which membership and health reach requests. */
+  picker: Picker = () => undefined;
+  panic = false;
+  readonly members = new Map<string, Member>();
+  readonly #deps: ClusterDeps;
+  readonly #find: (name: string) => UpstreamCluster | undefined;
+  #compiled: CompiledCluster;
+  #assignment: LoadAssignment | undefined = undefined;
+  readonly #ejections: Ejections;
+  #poolSettings: string;
+  #stopSlowStart: (() => void) | undefined = undefined;
+  #closed = false;
+
+  /** `find` answers other clusters by name, for aggregates. */
+  constructor(compiled: CompiledCluster, deps: ClusterDeps, find: (name: string) => UpstreamCluster | undefined = () => undefined) {
+    this.#deps = deps;
+    this.#find = find;
+    this.#compiled = compiled;
+    this.config = compiled.config;
+    this.name = compiled.config.name;
+    this.stats = new ClusterStats(deps.metrics, compiled.config.altStatName === '' ? compiled.config.name : compiled.config.altStatName);
+    this.limits = {
+      DEFAULT: new Limits(this.config.circuitBreakers.default, this.stats.scope, 'default'),
+      HIGH: new Limits(this.config.circuitBreakers.high, this.stats.scope, 'high'),
+    };
+    this.#poolSettings = poolSettings(this.config);
+    this.#ejections = new Ejections(this, deps);
+    this.#ejections.configure(this.config.outlierDetection);
+    this.#follow();
+  }
+
+  get compiled(): CompiledCluster {
+    return this.#compiled;
+  }
+
+  /** Takes a new configuration. Endpoints, connections and counts stay; changed connection settings hold for new connections. */
+  configure(compiled: CompiledCluster): void {
+    if (compiled.config === this.config) return;
+    this.#compiled = compiled;
+    this.config = compiled.config;
+    this.limits.DEFAULT.apply(this.config.circuitBreakers.default);
+    this.limits.HIGH.apply(this.config.circuitBreakers.high);
+    const settings = poolSettings(this.config);
+    if (settings !== this.#poolSettings) {
+      this.#poolSettings = settings;
+      for (const member of this.members.values()) member.renewPool();
+    }
+    this.#ejections.configure(this.config.outlierDetection);
+    this.#follow();
+    this.refresh();
+  }
+
+  /** Takes a new membership. Endpoints are kept by address; those left out get no new requests and finish the old ones. */
+  assign(assignment: LoadAssignment): void {
+    if (this.warm && assignment === this.#assignment) return;
+    this.#assignment = assignment;
+    const nowMs = this.#deps.clock.now();
+    const named = new Set<string>();
+    let joined = false;
+    for (const { locality, priority, endpoints } of assignment.localities) {
+      for (const endpoint of endpoints) {
+        const key = endpointKey(endpoint.address);
+        // The same address twice in an assignment is one endpoint; the first, which has the better priority, counts.
+        if (named.has(key)) continue;
+        named.add(key);
+        let member = this.members.get(key);
+        if (member === undefined) {
+          joined = true;
+          member = new Member(key, endpoint.address, nowMs, (made) => this.#deps.makePool(made, this.#poolCluster()));
+          this.members.set(key, member);
+        }
+        member.announce(endpoint, locality, priority);
+      }
+    }
+    let left = false;
+    for (const [key, member] of this.members) {
+      if (named.has(key)) continue;
+      left = true;
+      member.removed = true;
+      this.members.delete(key);
+      member.renewPool();
+    }
+    this.warm = true;
+    this.stats.updates.inc();
+    if (joined || left) this.stats.membershipChange.inc();
+    this.refresh();
+  }
+
+  /** Rebuilds the picker from what is known now. Cheap enough for every change of health. */
+  refresh(): void {
+    if (this.#closed) return;
+    const nowMs = this.#deps.clock.now();
+    const members = [...this.members.values()];
+    for (const member of members) member.settle(nowMs, this.config.slowStart);
+    this.#ejections.setMembers(members);
+    const selection = select({
+      endpoints: members,
+      cluster: this.config,
+      localities: this.#assignment?.localities ?? [],
+      overprovisioningFactor: this.#assignment?.overprovisioningFactor ?? OVERPROVISIONING,
+      balancer: this.#compiled.balancer,
+      random: this.#deps.random,
+    });
+    this.panic = selection.panic;
+    this.picker = selection.picker;
+    this.#gauges(members);
+    this.#armSlowStart(members, nowMs);
+  }
+
+  /** Membership that is in the cluster itself. EDS comes from outside by `assign`. */
+  #follow(): void {
+    if (this.config.type === 'STATIC') this.assign(this.config.loadAssignment ?? NO_ENDPOINTS);
+    if (this.config.type === 'AGGREGATE') this.warm = true;
+  }
+
+  /** True when a request would find somebody without panic: what an aggregate cluster asks. */
+  get available(): boolean {
+    const parts = this.config.aggregateClusters;
+    if (parts !== undefined) return parts.some((name) => this.#find(name)?.available === true);
+    for (const member of this.members.values()) if (member.health === 'healthy' || member.health === 'degraded') return true;
+    return false;
+  }
+
+  /**
+   * Sends one attempt: breaker, pick, endpoint; counts until the answer's last byte. With `autoHost` the endpoint's host name becomes the
+   * request's authority. Rejects with `ProxyError`.
+   */
+  send(request: ProxyRequest, priority: Priority = 'DEFAULT', autoHost = false): Promise<ProxyResponse> {
+    return this.config.aggregateClusters === undefined
+      ? this.#attempt(request, priority, autoHost)
+      : this.#preferred(request, priority, autoHost);
+  }
+
+  async #attempt(request: ProxyRequest, priority: Priority, autoHost: boolean): Promise<ProxyResponse> {
+    const limits = this.limits[priority];
+    const info = request.info;
+    info.clusterName = this.name;
+    const drop = this.#assignment?.dropPercent ?? 0;
+    if (drop > 0 && this.#deps.random() * 100 < drop) {
+      this.stats.dropped.inc();
+      throw new ProxyError('overflow', `The control plane asks to drop ${drop} % of the requests to cluster ${this.name}.`);
+    }
+    const member = this.#choose(request);
+    if (member === undefined) {
+      this.stats.noneHealthy.inc();
+      throw new ProxyError('noHealthyEndpoint', this.warm ? '' : `The endpoints of cluster ${this.name} are not known yet.`);
+    }
+    if (!limits.requests.tryTake()) {
+      if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
+      throw new ProxyError('overflow', `Cluster ${this.name} has ${limits.requests.max} requests under way.`);
+    }
+    info.endpoint = member;
+    if (autoHost && member.hostname !== '') request.authority = member.hostname;
+    member.active++;
+    member.requests++;
+    this.stats.rqTotal.inc();
+    if (this.panic) this.stats.panic.inc();
+    const startMs = info.attemptCount > 1 ? this.#deps.clock.now() : request.startMs;
+    let response: ProxyResponse;
+    try {
+      response = await member.send(request);
+    } catch (thrown) {
+      const error = ProxyError.from(thrown);
+      this.#failed(member, error);
+      this.#release(member, limits);
+      throw error;
+    }
+    this.#answered(member, response, startMs);
+    this.#watchEnd(member, limits, response);
+    return response;
+  }
+
+  /** Lets go of timers and connections; requests under way finish. */
+  close(): void {
+    this.#closed = true;
+    this.#ejections.close();
+    this.#stopSlowStart?.();
+    for (const member of this.members.values()) member.renewPool();
+    this.members.clear();
+    this.picker = () => undefined;
+    this.stats.scope.release();
+  }
+
+  /** An aggregate sends through the first cluster that has somebody available, else through the last there is, whose error then tells. */
+  #preferred(request: ProxyRequest, priority: Priority, autoHost: boolean): Promise<ProxyResponse> {
+    let last: UpstreamCluster | undefined;
+    for (const name of this.config.aggregateClusters ?? []) {
+      const candidate = this.#find(name);
+      if (candidate === undefined) continue;
+      last = candidate;
+      if (candidate.available) break;
+    }
+    if (last === undefined)
+      return Promise.reject(new ProxyError('noHealthyEndpoint', `None of the clusters of aggregate ${this.name} exists.`));
+    return last.send(request, priority, autoHost);
+  }
+
+  #poolCluster(): PoolCluster {
+    return { name: this.name, config: this.config, limits: this.limits.DEFAULT, stats: this.stats };
+  }
+
+  #choose(request: ProxyRequest): Member | undefined {
+    let member = this.picker(request) as Member | undefined;
+    if (member === undefined) return undefined;
+    const tried = request.info.triedEndpoints;
+    if (tried !== undefined) {
+      const reselectionsMax = request.info.reselectionsMax ?? 1;
+      for (let i = 0; i < reselectionsMax && member !== undefined && tried.includes(member); i++)
+        member = this.picker(request) as Member | undefined;
+    }
+    if (member === undefined || member.outlier.probe === 'none') return member;
+    for (let i = 0; i < PROBE_RESELECTIONS_MAX && member !== undefined && member.outlier.probe === 'under way'; i++) {
+      member = this.picker(request) as Member | undefined;
+    }
+    if (member !== undefined && member.outlier.probe === 'wanted') member.outlier.probe = 'under way';
+    return member;
+  }
+
+  #answered(member: Member, response: ProxyResponse, startMs: number): void {
+    const nowMs = this.#deps.clock.now();
+    this.stats.rqCompleted.inc();
+    this.stats.answered(response.status);
+    this.stats.rqTime.record(nowMs - startMs);
+    if (this.#compiled.kind.needsLatency === true) observeLatency(member, nowMs - startMs, nowMs);
+    if (response.status >= 500) member.failures++;
+    this.#ejections.detector?.onStatus(member.outlier, response.status, nowMs);
+  }
+
+  #failed(member: Member, error: ProxyError): void {
+    if (error.code === 'downstreamReset') {
+      this.stats.rqCancelled.inc();
+      if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
+      return;
+    }
+    if (error.row.retryOn === 'reset') this.stats.rqRxReset.inc();
+    if (error.code === 'overflow') {
+      if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
+      return;
+    }
+    member.failures++;
+    this.stats.rqCompleted.inc();
+    this.stats.answered(error.row.status);
+    this.#ejections.detector?.onLocalFailure(member.outlier, this.#deps.clock.now());
+  }
+
+  #release(member: Member, limits: Limits): void {
+    member.active--;
+    limits.requests.give();
+  }
+
+  /** The request is under way until its answer's last byte, or the end of its tunnel. */
+  #watchEnd(member: Member, limits: Limits, response: ProxyResponse): void {
+    const tunnel = response.tunnel;
+    if (tunnel !== undefined) {
+      const release = (): void => this.#release(member, limits);
+      response.tunnel = { socket: tunnel.socket, head: tunnel.head, closed: once(() => (release(), tunnel.closed())) };
+      return;
+    }
+    const body = response.body;
+    if (body === undefined || body.whole !== undefined) {
+      this.#release(member, limits);
+      return;
+    }
+    response.body = new InFlightBody(body, (error) => {
+      this.#release(member, limits);
+      if (error?.code === 'upstreamBodyReset') {
+        this.stats.rqRxReset.inc();
+        member.failures++;
+        this.#ejections.detector?.onLocalFailure(member.outlier, this.#deps.clock.now());
+      }
+    });
+  }
+
+  #armSlowStart(members: readonly Member[], nowMs: number): void {
+    this.#stopSlowStart?.();
+    this.#stopSlowStart = undefined;
+    const windowMs = this.config.slowStart?.windowMs ?? 0;
+    if (windowMs === 0 || !members.some((member) => member.health === 'healthy' && nowMs - member.addedMs < windowMs)) return;
+    this.#stopSlowStart = this.#deps.clock.after(Math.max(SLOW_START_STEP_MS_MIN, windowMs / SLOW_START_STEPS), () => this.refresh());
+  }
+
+  #gauges(members: readonly Member[]): void {
+    const count = (health: Endpoint['health']): number => members.filter((member) => member.health === health).length;
+    this.stats.membershipTotal.set(members.length);
+    this.stats.membershipHealthy.set(count('healthy'));
+    this.stats.membershipDegraded.set(count('degraded'));
+    this.stats.membershipExcluded.set(count('draining'));
+    this.stats.ejectionsActive.set(members.filter((member) => member.ejectedUntilMs > 0).length);
+  }
+}
+
+class InFlightBody extends BodyTap {
+  readonly #done: (error: ProxyError | undefined) => void;
+
+  constructor(source: ConstructorParameters<typeof BodyTap>[0], done: (error: ProxyError | undefined) => void) {
+    super(source);
+    this.#done = done;
+  }
+
+  protected override over(error: ProxyError | undefined): void {
+    this.#done(error);
+  }
+}
+
+function once(fn: () => void): () => void {
+  let called = false;
+  return () => {
+    if (called) return;
+    called = true;
+    fn();
+  };
+}

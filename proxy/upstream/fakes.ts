@@ -1,0 +1,141 @@
+/** Stand-ins for tests of everything above sockets: requests, answers, flowing bodies and endpoints without a network. */
+import type { ProxyError } from '../errors.ts';
+import { Headers } from '../headers.ts';
+import type { Body, BodySink, DownstreamConnection, ProxyRequest, ProxyResponse, RequestInfo } from '../service.ts';
+import type { Endpoint } from './endpoint.ts';
+
+export const fakeConnection: DownstreamConnection = {
+  id: 1,
+  remoteAddress: '10.1.1.1',
+  remotePort: 40_000,
+  localAddress: '10.1.1.2',
+  localPort: 15_001,
+  listener: 'test',
+  protocol: 'HTTP/1.1',
+  tls: undefined,
+};
+
+export function fakeInfo(fields: Partial<RequestInfo> = {}): RequestInfo {
+  return {
+    requestId: '',
+    traceId: '',
+    spanId: '',
+    parentSpanId: '',
+    sampled: false,
+    virtualHostName: '',
+    routeName: '',
+    clusterName: '',
+    endpoint: undefined,
+    triedEndpoints: undefined,
+    attemptCount: 0,
+    responseFlags: '',
+    responseDetails: '',
+    requestBytes: 0,
+    responseBytes: 0,
+    deadlineMs: 0,
+    hash: undefined,
+    filterState: undefined,
+    ...fields,
+  };
+}
+
+export function fakeRequest(
+  fields: Partial<Omit<ProxyRequest, 'headers'>> & { headers?: Readonly<Record<string, string>> } = {},
+): ProxyRequest {
+  return {
+    connection: fakeConnection,
+    method: 'GET',
+    scheme: 'http',
+    authority: 'app.test',
+    path: '/',
+    body: undefined,
+    upgrade: undefined,
+    abort: undefined,
+    onInterim: undefined,
+    onDone: undefined,
+    startMs: 0,
+    info: fakeInfo(),
+    ...fields,
+    headers: Headers.of(fields.headers ?? {}),
+  };
+}
+
+export function fakeResponse(status = 200, headers: Readonly<Record<string, string>> = {}, body?: Body): ProxyResponse {
+  return { status, reason: '', headers: Headers.of(headers), body, contentLength: undefined, tunnel: undefined };
+}
+
+/** A body that a test pushes by hand. */
+export class FakeBody implements Body {
+  readonly length: number | undefined;
+  readonly whole = undefined;
+  paused = false;
+  cancelled: ProxyError | undefined;
+  sink: BodySink | undefined;
+
+  constructor(length?: number) {
+    this.length = length;
+  }
+
+  pipe(sink: BodySink): void {
+    if (this.sink !== undefined) throw new Error('a body is piped once');
+    this.sink = sink;
+  }
+
+  pause(): void {
+    this.paused = true;
+  }
+
+  resume(): void {
+    this.paused = false;
+  }
+
+  cancel(error: ProxyError): void {
+    this.cancelled = error;
+  }
+}
+
+/** A sink that remembers. */
+export class FakeSink implements BodySink {
+  text = '';
+  ended = false;
+  trailers: Headers | undefined;
+  failed: ProxyError | undefined;
+  /** What `data` answers. */
+  room = true;
+
+  data(chunk: Buffer): boolean {
+    this.text += chunk.toString('latin1');
+    return this.room;
+  }
+
+  end(trailers: Headers | undefined): void {
+    this.ended = true;
+    this.trailers = trailers;
+  }
+
+  fail(error: ProxyError): void {
+    this.failed = error;
+  }
+}
+
+/** An endpoint for balancers: no pool behind it. */
+export function fakeEndpoint(key: string, fields: Partial<Endpoint> = {}): Endpoint {
+  const colon = key.lastIndexOf(':');
+  return {
+    key,
+    address: { host: colon === -1 ? key : key.slice(0, colon), port: colon === -1 ? 80 : Number(key.slice(colon + 1)) },
+    hostname: '',
+    weight: 1,
+    priority: 0,
+    locality: { region: '', zone: '', subZone: '' },
+    metadata: {},
+    health: 'healthy',
+    ejectedUntilMs: 0,
+    active: 0,
+    addedMs: 0,
+    latencyMs: 0,
+    latencyAtMs: 0,
+    send: () => Promise.resolve(fakeResponse()),
+    ...fields,
+  };
+}
