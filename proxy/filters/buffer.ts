@@ -1,6 +1,6 @@
 /** Holds a request until its whole body is there, up to a bound (envoy.extensions.filters.http.buffer.v3). */
 import { ProxyError } from '../errors.ts';
-import { wholeBody } from './local-response.ts';
+import { wholeBody } from '../http1/body.ts';
 import type { ConfigReader } from './config.ts';
 import type { FilterEntry } from './filter.ts';
 import type { Filter, ProxyRequest } from '../service.ts';

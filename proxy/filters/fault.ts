@@ -1,5 +1,6 @@
 /** Faults on purpose: delays and aborts for a share of requests (envoy.extensions.filters.http.fault.v3). */
 import { ProxyError } from '../errors.ts';
+import { REASONS } from '../http1/error-response.ts';
 import { sleep } from '../../lib/clock.ts';
 import { errorResponse } from './local-response.ts';
 import { compileHeaderMatcher } from './matchers.ts';
@@ -75,6 +76,7 @@ function abortResponse(request: ProxyRequest, status: number, grpcStatus: number
     response.headers.set('grpc-status', String(grpcStatus ?? grpcStatusOf(status)));
   } else {
     response.status = grpcStatus === undefined ? status : 200;
+    response.reason = REASONS[response.status] ?? '';
     if (grpcStatus !== undefined) response.headers.append('grpc-status', String(grpcStatus));
   }
   return response;

@@ -193,7 +193,7 @@ const ARGUMENT_OPERATORS: Readonly<Record<string, (argument: string) => Operator
     (argument) =>
     ({ request }) => {
       const value = request.info.filterState?.get(argument.split(':')[0]!);
-      return value === undefined ? undefined : String(value);
+      return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? String(value) : undefined;
     },
   DYNAMIC_METADATA: () => () => undefined,
   UPSTREAM_METADATA: (argument) => {

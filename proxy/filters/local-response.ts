@@ -1,31 +1,19 @@
 /** The one place where an error becomes a response: plain text for browsers and curl, a trailers-only answer for gRPC. */
 import { ProxyError } from '../errors.ts';
 import { Headers } from '../headers.ts';
+import { wholeBody } from '../http1/body.ts';
+import { REASONS } from '../http1/error-response.ts';
 import type { Filter, ProxyRequest, ProxyResponse } from '../service.ts';
 
 /** A response that the proxy makes itself. `text` empty = no body. */
 export function localResponse(request: ProxyRequest, status: number, text: string, contentType = 'text/plain'): ProxyResponse {
   const headers = new Headers();
-  if (text === '') return { status, reason: '', headers, body: undefined, contentLength: 0, tunnel: undefined };
+  const reason = REASONS[status] ?? '';
+  if (text === '') return { status, reason, headers, body: undefined, contentLength: 0, tunnel: undefined };
   headers.append('content-type', contentType);
   const bytes = Buffer.from(text);
-  if (request.method === 'HEAD') return { status, reason: '', headers, body: undefined, contentLength: bytes.length, tunnel: undefined };
-  return { status, reason: '', headers, body: wholeBody(bytes), contentLength: undefined, tunnel: undefined };
-}
-
-/** A body that is all there. */
-export function wholeBody(bytes: Buffer): NonNullable<ProxyResponse['body']> {
-  return {
-    length: bytes.length,
-    whole: bytes,
-    pipe: (sink) => {
-      sink.data(bytes);
-      sink.end(undefined);
-    },
-    pause: nothing,
-    resume: nothing,
-    cancel: nothing,
-  };
+  if (request.method === 'HEAD') return { status, reason, headers, body: undefined, contentLength: bytes.length, tunnel: undefined };
+  return { status, reason, headers, body: wholeBody(bytes), contentLength: undefined, tunnel: undefined };
 }
 
 /** Answers for a failed request, with flags and details in `info`. */
@@ -65,12 +53,10 @@ function grpcResponse(grpcStatus: number, text: string): ProxyResponse {
     'grpc-status': String(grpcStatus),
     'grpc-message': percentEncode(text),
   });
-  return { status: 200, reason: '', headers, body: undefined, contentLength: 0, tunnel: undefined };
+  return { status: 200, reason: 'OK', headers, body: undefined, contentLength: 0, tunnel: undefined };
 }
 
 /** grpc-message is percent-encoded outside printable ASCII. */
 function percentEncode(text: string): string {
   return text.replaceAll(/[^\x20-\x24\x26-\x7e]/gu, (character) => encodeURIComponent(character));
 }
-
-function nothing(): void {}

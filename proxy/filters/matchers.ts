@@ -89,7 +89,8 @@ function compileRegexMatcher(reader: ConfigReader, field: string): TextTest {
   const inner = reader.object(field);
   const pattern = inner?.string('regex') ?? '';
   try {
-    return compileRegex(pattern).matches;
+    const regex = compileRegex(pattern);
+    return (text) => regex.matches(text);
   } catch (error) {
     throw new ConfigError(`${reader.path}.${field}.regex`, error instanceof Error ? error.message : String(error));
   }

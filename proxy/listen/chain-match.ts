@@ -37,7 +37,7 @@ interface ParsedFacts extends ConnectionFacts {
 export function compileChainMatch(matches: readonly FilterChainMatch[], path: string): ChainChooser {
   refuseDuplicates(matches, path);
   const chains = matches.map((match, index) => compileScores(match, `${path}.filter_chains[${index}].filter_chain_match`));
-  if (chains.length === 1 && chains[0]!.every((score) => score === NO_MATTER)) return () => 0;
+  if (chains.length === 1 && chains[0]!.every((score) => score === NO_MATTER)) return ALWAYS_FIRST;
   return (facts) => {
     const parsed: ParsedFacts = { ...facts, destinationIp: parseIp(facts.destinationAddress), sourceIp: parseIp(facts.sourceAddress) };
     let left = chains.map((_, index) => index);
@@ -64,6 +64,9 @@ export function needsInspection(matches: readonly FilterChainMatch[]): boolean {
       (match.serverNames?.length ?? 0) > 0 || (match.transportProtocol ?? '') !== '' || (match.applicationProtocols?.length ?? 0) > 0,
   );
 }
+
+/** The chooser of a listener with one chain that takes everything. */
+export const ALWAYS_FIRST: ChainChooser = () => 0;
 
 const STEPS = 9;
 const NO_MATTER: Score = () => 0;

@@ -1,5 +1,5 @@
 /** Looks at the first bytes of a connection, for the listener filters that ask for it, and gives the bytes back. */
-import { HELLO_BYTES_MAX, readClientHello } from './client-hello.ts';
+import { HELLO_BYTES_MAX, readClientHello } from '../tls/client-hello.ts';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../lib/clock.ts';
 
@@ -17,8 +17,8 @@ export interface Detected {
   readonly serverName: string;
   /** ALPN of a ClientHello; for plaintext `http/1.0`, `http/1.1` or `h2c` when the HTTP inspector saw one. */
   readonly applicationProtocols: readonly string[];
-  /** `timeout`: the client sent too little in time; `closed`: it went away first. */
-  readonly outcome: 'detected' | 'timeout' | 'closed';
+  /** `timeout`: the client sent too little in time; `closed`: it went away first; `malformed`: TLS that must not be answered. */
+  readonly outcome: 'detected' | 'timeout' | 'closed' | 'malformed';
 }
 
 /** A peek waits this long at most, whatever the configuration says (a silent client must not hold a slot for ever). */
@@ -59,7 +59,8 @@ export function inspect(bytes: Buffer, wanted: { readonly tls: boolean; readonly
   if (bytes.length === 0) return undefined;
   if (wanted.tls) {
     const hello = readClientHello(bytes);
-    if (hello.kind === 'more') return bytes.length < HELLO_BYTES_MAX ? undefined : { ...NOTHING, outcome: 'detected' };
+    if (hello.kind === 'more') return bytes.length < HELLO_BYTES_MAX ? undefined : { ...NOTHING, outcome: 'malformed' };
+    if (hello.kind === 'malformed') return { ...NOTHING, outcome: 'malformed' };
     if (hello.kind === 'hello')
       return {
         transportProtocol: 'tls',

@@ -1,0 +1,91 @@
+/** `/ready`, `/server_info`, `/memory`, `/init_dump`, `/runtime`: how the process is. */
+import { json, text } from './endpoint.ts';
+import type { AdminContext, AdminEndpoint } from './endpoint.ts';
+import type { JsonObject } from '../../xds/snapshot.ts';
+
+export const ready: AdminEndpoint = {
+  path: '/ready',
+  help: 'print server state, return 200 if LIVE, otherwise return 503',
+  mutates: false,
+  handle: (_request, context) => text(`${context.state()}\n`, context.state() === 'LIVE' ? 200 : 503),
+};
+
+export const serverInfo: AdminEndpoint = {
+  path: '/server_info',
+  help: 'print server version/status information',
+  mutates: false,
+  handle: (_request, context) => {
+    const uptimeSeconds = Math.floor((context.clock.wallMs() - context.startedMs) / 1000);
+    return json({
+      version: context.version,
+      state: context.state(),
+      uptime_current_epoch: `${uptimeSeconds}s`,
+      uptime_all_epochs: `${uptimeSeconds}s`,
+      hot_restart_version: 'disabled',
+      command_line_options: commandLine(context),
+      node: context.node,
+    });
+  },
+};
+
+export const memory: AdminEndpoint = {
+  path: '/memory',
+  help: 'print current allocation/heap usage',
+  mutates: false,
+  handle: () => {
+    const usage = process.memoryUsage();
+    return json({
+      allocated: String(usage.heapUsed + usage.external),
+      heap_size: String(usage.heapTotal),
+      pageheap_unmapped: '0',
+      pageheap_free: String(usage.heapTotal - usage.heapUsed),
+      total_thread_cache: '0',
+      total_physical_bytes: String(usage.rss),
+    });
+  },
+};
+
+export const initDump: AdminEndpoint = {
+  path: '/init_dump',
+  help: 'dump current init manager information (what the start still waits for)',
+  mutates: false,
+  handle: (_request, context) =>
+    json({ unready_targets_dumps: context.unready().map(({ name, targets }) => ({ name, target_names: targets })) }),
+};
+
+export const runtime: AdminEndpoint = {
+  path: '/runtime',
+  help: 'print runtime values',
+  mutates: false,
+  handle: (_request, context) => {
+    const entries: Record<string, JsonObject> = {};
+    for (const { key, values, final } of context.layers.entries()) entries[key] = { final_value: final, layer_values: values };
+    return json({ layers: context.layers.names, entries });
+  },
+};
+
+export const hotRestartVersion: AdminEndpoint = {
+  path: '/hot_restart_version',
+  help: 'print the hot restart compatibility version',
+  mutates: false,
+  handle: () => text('disabled'),
+};
+
+function commandLine(context: AdminContext): JsonObject {
+  const { options } = context;
+  return {
+    concurrency: options.concurrency,
+    ...(options.configPath === undefined ? {} : { config_path: options.configPath }),
+    ...(options.configYaml === undefined ? {} : { config_yaml: options.configYaml }),
+    log_level: options.logLevel,
+    service_cluster: options.serviceCluster,
+    service_node: options.serviceNode,
+    service_zone: options.serviceZone,
+    drain_time: `${options.drainTimeMs / 1000}s`,
+    drain_strategy: options.drainStrategy === 'immediate' ? 'Immediate' : 'Gradual',
+    parent_shutdown_time: `${options.parentShutdownTimeMs / 1000}s`,
+    mode: 'Serve',
+    disable_hot_restart: true,
+    file_flush_interval: `${options.fileFlushIntervalMs / 1000}s`,
+  };
+}

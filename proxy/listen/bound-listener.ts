@@ -1,0 +1,261 @@
+/** A listening socket and its connections. Its configuration can change under it: new connections meet the new one, those there are stay. */
+import { createServer } from 'node:net';
+import { unlinkSync } from 'node:fs';
+import { ALWAYS_FIRST } from './chain-match.ts';
+import { detect } from './detect.ts';
+import { acceptTls } from '../tls/server.ts';
+import { envoyScope } from '../../lib/metrics-scope.ts';
+import type { AcceptedConnection, CompiledChain, CompiledListener } from './chain.ts';
+import type { PeerTls } from '../service.ts';
+import type { DownstreamTlsContext } from '../tls/context.ts';
+import type { Clock } from '../../lib/clock.ts';
+import type { Log } from '../../lib/log.ts';
+import type { Counter, Gauge, Registry } from '../../lib/metrics.ts';
+import type { Address } from '../../xds/snapshot.ts';
+import type { AddressInfo, Server, Socket } from 'node:net';
+
+export interface ListenDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly registry: Registry;
+  /** Connections that one listener holds at most. */
+  readonly connectionsMax: number;
+}
+
+/** Connections that the kernel keeps for us while the loop is busy. */
+const BACKLOG = 4_096;
+
+let lastConnectionId = 0;
+
+/** Opens a listener's socket. Rejects with the system's error when the address cannot be bound. */
+export function bindListener(address: Address, compiled: CompiledListener, deps: ListenDeps): Promise<BoundListener> {
+  return new Promise((resolve, reject) => {
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: false, noDelay: true });
+    server.maxConnections = deps.connectionsMax;
+    server.once('error', reject);
+    const options = address.pipe === true ? { path: address.host } : { host: address.host, port: address.port };
+    if (address.pipe === true) removeStaleSocket(address.host);
+    server.listen({ ...options, backlog: BACKLOG }, () => {
+      server.off('error', reject);
+      resolve(new BoundListener(server, address, compiled, deps));
+    });
+  });
+}
+
+export class BoundListener {
+  /** What new connections meet. */
+  compiled: CompiledListener;
+  readonly configuredAddress: Address;
+  draining = false;
+  readonly #server: Server;
+  readonly #deps: ListenDeps;
+  readonly #connections = new Set<Connection>();
+  readonly #stats: ListenerStats;
+  #closed: Promise<void> | undefined;
+
+  constructor(server: Server, address: Address, compiled: CompiledListener, deps: ListenDeps) {
+    this.#server = server;
+    this.#deps = deps;
+    this.compiled = compiled;
+    this.configuredAddress = address;
+    this.#stats = listenerStats(deps.registry, this.address);
+    server.on('connection', (socket: Socket) => this.#accept(socket));
+    server.on('error', (error) => deps.log.error('A listener failed while accepting.', { listener: compiled.config.name, error }));
+    server.on('drop', () => this.#stats.overflow.inc());
+  }
+
+  /** The address that is really bound: its port differs from the configured one where that was 0. */
+  get address(): Address {
+    const bound = this.#server.address() as AddressInfo | string | null;
+    if (bound === null || typeof bound === 'string') return this.configuredAddress;
+    return { host: bound.address, port: bound.port };
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  /** Stops accepting and lets connections end with what they are doing. */
+  stopAccepting(): Promise<void> {
+    this.#closed ??= new Promise((resolve) => this.#server.close(() => resolve()));
+    return this.#closed;
+  }
+
+  /** Asks every connection to end when its work is done; those accepted from now on too. */
+  drain(): void {
+    this.draining = true;
+    for (const connection of this.#connections) connection.drain?.();
+  }
+
+  /** Ends everything at once. Resolves when nothing is left. */
+  async close(): Promise<void> {
+    const closed = this.stopAccepting();
+    for (const connection of this.#connections) connection.destroy();
+    await closed;
+  }
+
+  #accept(socket: Socket): void {
+    this.#stats.total.inc();
+    this.#stats.active.inc();
+    const connection = new Connection(socket, this.compiled, this);
+    this.#connections.add(connection);
+    connection.onOver = () => {
+      this.#connections.delete(connection);
+      this.#stats.active.dec();
+      this.#stats.destroyed.inc();
+    };
+    const compiled = this.compiled;
+    const first = compiled.chains[0];
+    if (compiled.inspect === undefined && compiled.choose === ALWAYS_FIRST && first !== undefined && first.tls === undefined) {
+      this.#serve(connection, first);
+      return;
+    }
+    this.#inspectAndServe(connection, compiled).catch((error: unknown) => {
+      this.#deps.log.debug('A connection was given up before it was served.', { listener: compiled.config.name, error });
+      connection.destroy();
+    });
+  }
+
+  async #inspectAndServe(connection: Connection, compiled: CompiledListener): Promise<void> {
+    const { clock } = this.#deps;
+    const socket = connection.socket;
+    const ignoreError = (): void => undefined;
+    socket.on('error', ignoreError);
+    let detected = { transportProtocol: 'raw_buffer', serverName: '', applicationProtocols: [] as readonly string[] };
+    if (compiled.inspect !== undefined) {
+      const seen = await detect(socket, { ...compiled.inspect, timeoutMs: compiled.config.listenerFiltersTimeoutMs, clock });
+      if (seen.outcome === 'closed' || seen.outcome === 'malformed') return connection.destroy();
+      if (seen.outcome === 'timeout') {
+        this.#stats.inspectionTimeouts.inc();
+        if (!compiled.config.continueOnListenerFiltersTimeout) return connection.destroy();
+      }
+      if (compiled.inspect.tls) (seen.transportProtocol === 'tls' ? this.#stats.tlsFound : this.#stats.tlsNotFound).inc();
+      detected = seen;
+    }
+    const index = compiled.choose({
+      destinationAddress: connection.localAddress,
+      destinationPort: connection.localPort,
+      sourceAddress: connection.remoteAddress,
+      sourcePort: connection.remotePort,
+      ...detected,
+    });
+    const chain = index === -1 ? compiled.defaultChain : compiled.chains[index];
+    if (chain === undefined) {
+      this.#stats.noChainMatch.inc();
+      this.#deps.log.debug('No filter chain matches a connection.', { listener: compiled.config.name, ...detected });
+      return connection.destroy();
+    }
+    if (chain.tls !== undefined && !(await this.#secure(connection, chain.tls))) return undefined;
+    connection.socket.off('error', ignoreError);
+    return this.#serve(connection, chain);
+  }
+
+  /** The handshake. False = it failed, and the connection is gone. */
+  #secure(connection: Connection, context: DownstreamTlsContext): Promise<boolean> {
+    return new Promise((resolve) => {
+      acceptTls(connection.socket, undefined, context, (error, socket, peer) => {
+        if (socket === undefined) {
+          this.#stats.handshakeErrors.inc();
+          const remote = `${connection.remoteAddress}:${connection.remotePort}`;
+          this.#deps.log.info('A TLS handshake failed.', { listener: this.compiled.config.name, remote, error });
+          connection.destroy();
+        } else {
+          connection.socket = socket;
+          connection.tls = peer;
+          this.#stats.handshakes.inc();
+        }
+        resolve(!connection.isOver);
+      });
+    });
+  }
+
+  #serve(connection: Connection, chain: CompiledChain): void {
+    if (connection.isOver) return;
+    connection.chain = chain;
+    chain.serve(connection);
+    if (this.draining) connection.drain?.();
+  }
+}
+
+class Connection implements AcceptedConnection {
+  readonly id = ++lastConnectionId;
+  socket: Socket;
+  tls: PeerTls | undefined = undefined;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly localAddress: string;
+  readonly localPort: number;
+  readonly listener: string;
+  chain: CompiledChain | undefined = undefined;
+  drain: (() => void) | undefined = undefined;
+  destroy: () => void;
+  onOver: (() => void) | undefined = undefined;
+  isOver = false;
+  readonly current: () => CompiledChain | undefined;
+
+  constructor(socket: Socket, compiled: CompiledListener, bound: { readonly compiled: CompiledListener }) {
+    this.socket = socket;
+    this.remoteAddress = socket.remoteAddress ?? '';
+    this.remotePort = socket.remotePort ?? 0;
+    this.localAddress = socket.localAddress ?? '';
+    this.localPort = socket.localPort ?? 0;
+    this.listener = compiled.config.name;
+    this.destroy = () => {
+      this.socket.destroy();
+      this.over();
+    };
+    let seen = compiled;
+    this.current = () => {
+      if (bound.compiled === seen) return this.chain;
+      seen = bound.compiled;
+      this.chain = [...seen.chains, seen.defaultChain].find((chain) => chain !== undefined && chain.key === this.chain?.key);
+      return this.chain;
+    };
+  }
+
+  over(): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    this.onOver?.();
+  }
+}
+
+interface ListenerStats {
+  readonly total: Counter;
+  readonly active: Gauge;
+  readonly destroyed: Counter;
+  readonly overflow: Counter;
+  readonly noChainMatch: Counter;
+  readonly inspectionTimeouts: Counter;
+  readonly handshakes: Counter;
+  readonly handshakeErrors: Counter;
+  readonly tlsFound: Counter;
+  readonly tlsNotFound: Counter;
+}
+
+function listenerStats(registry: Registry, address: Address): ListenerStats {
+  const name = address.pipe === true ? address.host.replaceAll('/', '_') : `${address.host}_${address.port}`;
+  const scope = envoyScope(registry, 'listener', `listener.${name}`, { envoy_listener_address: name });
+  return {
+    total: scope.counter('downstream_cx_total'),
+    active: scope.gauge('downstream_cx_active'),
+    destroyed: scope.counter('downstream_cx_destroy'),
+    overflow: scope.counter('downstream_cx_overflow'),
+    noChainMatch: scope.counter('no_filter_chain_match'),
+    inspectionTimeouts: scope.counter('downstream_pre_cx_timeout'),
+    handshakes: scope.counter('ssl.handshake'),
+    handshakeErrors: scope.counter('ssl.connection_error'),
+    tlsFound: registry.counter('envoy_tls_inspector_tls_found', {}, { dotted: 'tls_inspector.tls_found' }),
+    tlsNotFound: registry.counter('envoy_tls_inspector_tls_not_found', {}, { dotted: 'tls_inspector.tls_not_found' }),
+  };
+}
+
+/** A socket file that a dead process left behind keeps the address taken. */
+function removeStaleSocket(path: string): void {
+  if (path.startsWith('@')) return;
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+}
