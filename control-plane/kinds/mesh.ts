@@ -22,8 +22,9 @@ export const meshSpec = z.strictObject({
       otlpEndpoint: z
         .string()
         .max(2048)
-        .refine((text) => /^https?:\/\/[^\s/?#@]+(?:\/[^\s?#]*)?$/.test(text) && URL.canParse(text), {
-          error: 'must be an http or https URL without credentials, query or fragment',
+        .refine((text) => /^http:\/\/[^\s/?#@]+(?:\/[^\s?#]*)?$/.test(text) && URL.canParse(text), {
+          error:
+            'must be an http URL without credentials, query or fragment (there are no roots to check a receiver by, so TLS to it is not supported)',
         })
         .optional(),
     })

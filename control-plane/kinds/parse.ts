@@ -91,12 +91,12 @@ function offsetOf(document: Document.Parsed, base: Path, found: Finding): number
       for (const item of parent.items) {
         if (!isPair(item) || !isScalar(item.key) || String(item.key.value) !== String(last)) continue;
         const value = item.value as Node | null;
-        const useKey = (length === path.length && found.atKey) || length < path.length || value?.range == null;
-        return (useKey ? item.key.range?.[0] : value.range?.[0]) ?? 0;
+        const useKey = (length === path.length && found.atKey) || length < path.length || (value?.range ?? null) === null;
+        return (useKey ? item.key.range?.[0] : value?.range?.[0]) ?? 0;
       }
     } else if (isSeq(parent)) {
       const item = parent.items[Number(last)] as Node | undefined;
-      if (item?.range != null) return item.range[0];
+      if (item?.range) return item.range[0];
     }
   }
   return (base.length === 0 ? document.contents?.range[0] : nodeAt(document, base)?.range?.[0]) ?? 0;

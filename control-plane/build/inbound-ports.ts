@@ -1,0 +1,71 @@
+/** Which ports an application answers on, and by which names callers ask for each of them. */
+import type { Node, ServiceModel, World, WorkloadModel } from '../world.ts';
+import { aliases, sniOf } from './names.ts';
+
+export interface ApplicationPort {
+  readonly targetPort: number;
+  /** SNI values of the services that stand for it. */
+  readonly serverNames: readonly string[];
+  /** Host values of the same, with their ports. */
+  readonly hosts: readonly string[];
+  readonly serviceNames: readonly string[];
+  /** Whether callers speak HTTP/2 to it. */
+  readonly http2: boolean;
+}
+
+/** In order of port numbers. Ports that the workload names count even if no service does. */
+export function applicationPorts(world: World, workload: WorkloadModel | undefined, node: Node): readonly ApplicationPort[] {
+  if (workload === undefined)
+    return declaredPorts(node).map((targetPort) => ({ targetPort, serverNames: [], hosts: [], serviceNames: [], http2: false }));
+  const key = `${workload.namespace}/${workload.name}`;
+  const found = new Map<number, { serverNames: string[]; hosts: string[]; serviceNames: string[]; http2: boolean }>();
+  const at = (targetPort: number) => {
+    const known = found.get(targetPort) ?? { serverNames: [], hosts: [], serviceNames: [], http2: false };
+    found.set(targetPort, known);
+    return known;
+  };
+  for (const port of Object.values(workload.ports)) at(port);
+  for (const service of servicesOf(world, key)) {
+    for (const endpoint of service.endpoints) {
+      if (endpoint.workload !== key) continue;
+      const port = service.ports.find((entry) => entry.port === endpoint.servicePort)!;
+      const entry = at(endpoint.targetPort);
+      entry.serverNames.push(sniOf(service, port.port, world.mesh));
+      entry.hosts.push(...aliases(service, world.mesh, service.namespace).map((name) => `${name}:${port.port}`));
+      entry.serviceNames.push(service.name);
+      if (port.protocol === 'grpc' || port.protocol === 'http2') entry.http2 = true;
+    }
+  }
+  return [...found.entries()].sort(([left], [right]) => left - right).map(([targetPort, entry]) => ({ targetPort, ...entry }));
+}
+
+/** Workload key -> services that it stands behind; one pass per set of services serves every node. */
+const memberships = new WeakMap<ReadonlyMap<string, ServiceModel>, ReadonlyMap<string, readonly ServiceModel[]>>();
+
+function servicesOf(world: World, workloadKey: string): readonly ServiceModel[] {
+  let members = memberships.get(world.services);
+  if (members === undefined) {
+    const byWorkload = new Map<string, ServiceModel[]>();
+    for (const service of world.services.values()) {
+      for (const key of new Set(service.endpoints.map((endpoint) => endpoint.workload))) {
+        if (key === undefined) continue;
+        const list = byWorkload.get(key);
+        if (list === undefined) byWorkload.set(key, [service]);
+        else list.push(service);
+      }
+    }
+    members = byWorkload;
+    memberships.set(world.services, members);
+  }
+  return members.get(workloadKey) ?? [];
+}
+
+/** What a sidecar says of its application while the world does not know it: `PORTS: {http: 3000}` in its metadata. */
+function declaredPorts(node: Node): number[] {
+  const ports = node.metadata['PORTS'];
+  if (typeof ports !== 'object' || ports === null) return [];
+  const numbers = Object.values(ports).filter(
+    (port): port is number => typeof port === 'number' && Number.isInteger(port) && port >= 1 && port <= 65535,
+  );
+  return [...new Set(numbers)].sort((left, right) => left - right).slice(0, 64);
+}

@@ -1,0 +1,193 @@
+/** The two listeners of a sidecar: outbound for what the application asks for, inbound for what is asked of it. */
+import type {
+  Cluster,
+  DownstreamTls,
+  FilterChain,
+  HttpConnectionManager,
+  Listener,
+  RouteConfiguration,
+  VirtualHost,
+} from '../../xds/snapshot.ts';
+import { NO_HEADER_MUTATIONS } from '../../xds/snapshot.ts';
+import type { Node, World, WorkloadModel } from '../world.ts';
+import { applicationCluster } from './clusters.ts';
+import { BUFFER_BYTES_MAX, DEFAULT_CONNECTION_MANAGER, INBOUND_RETRY, ROUTER_FILTER } from './defaults.ts';
+import { canonicalOf } from './endpoints.ts';
+import { accessLogs, authorizationFilters, FAULT_FILTER, FORWARD_PROXY_FILTER, rateLimitFilters, tracing } from './filters.ts';
+import { MATCH_ALL } from './gateway-match.ts';
+import { forwardTo, weighted } from './gateway-action.ts';
+import { type ApplicationPort, applicationPorts } from './inbound-ports.ts';
+import { CERTIFICATE_SECRET, INBOUND_LISTENER, inboundCluster, OUTBOUND_LISTENER, OUTBOUND_ROUTES, ROOTS_SECRET } from './names.ts';
+import { authorizationOf, policyIndex } from './policies.ts';
+
+const TLS_INSPECTOR = {
+  name: 'envoy.filters.listener.tls_inspector',
+  type: 'envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector',
+  config: {},
+};
+/** Time for the first bytes of a connection to tell TLS from plaintext; after it the connection is closed. */
+const DETECTION_MS = 10_000;
+
+/** Takes plain requests by Host, absolute-form and CONNECT. */
+export function outboundListener(world: World, node: Node): Listener {
+  const { mesh, policies } = world;
+  const faults = policyIndex(policies).faults.size > 0 ? [FAULT_FILTER] : [];
+  const forward = mesh.outboundPassthrough ? [FORWARD_PROXY_FILTER] : [];
+  const http: HttpConnectionManager = {
+    ...DEFAULT_CONNECTION_MANAGER,
+    statPrefix: 'outbound',
+    rdsName: OUTBOUND_ROUTES,
+    httpFilters: [...faults, ...forward, ROUTER_FILTER],
+    accessLogs: accessLogs(mesh),
+    tracing: tracing(mesh, serviceNameOf(world, node)),
+    upgradeTypes: ['websocket', 'connect'],
+  };
+  return {
+    ...listener(OUTBOUND_LISTENER, loopbackOf(node.bindAddress), node.outboundPort),
+    trafficDirection: 'OUTBOUND',
+    filterChains: [{ name: 'outbound', match: {}, filters: [{ kind: 'http', name: 'http', http }] }],
+  };
+}
+
+/** Undefined for a node whose application is not known: nothing can be asked of it. */
+export function inboundListener(world: World, node: Node): { listener: Listener; clusters: readonly Cluster[] } | undefined {
+  const workload = node.workload === undefined ? undefined : world.workloads.get(node.workload);
+  const ports = applicationPorts(world, workload, node);
+  if (ports.length === 0) return undefined;
+  const { mtls } = world.mesh;
+  const chains: FilterChain[] = [];
+  if (mtls !== 'DISABLE') for (const port of ports) chains.push(tlsChain(world, node, workload, port, ports.length === 1));
+  if (mtls !== 'STRICT') chains.push(plainChain(world, node, workload, ports));
+  const made: Listener = {
+    ...listener(INBOUND_LISTENER, node.bindAddress, node.inboundPort),
+    trafficDirection: 'INBOUND',
+    listenerFilters: mtls === 'DISABLE' ? [] : [TLS_INSPECTOR],
+    filterChains: chains,
+  };
+  return { listener: made, clusters: ports.map((port) => applicationCluster(port.targetPort, port.http2 ? 'http2' : 'http1')) };
+}
+
+/** Chosen by SNI; the only port also takes connections that name none. */
+function tlsChain(world: World, node: Node, workload: WorkloadModel | undefined, port: ApplicationPort, only: boolean): FilterChain {
+  const hosts: VirtualHost[] = [virtualHost('inbound', ['*'], port)];
+  const http = {
+    ...inboundManager(world, node, workload, [port], routes(inboundCluster(port.targetPort), hosts)),
+    forwardClientCert: 'SANITIZE_SET' as const,
+    setCurrentClientCertDetails: { subject: false, cert: false, chain: false, dns: false, uri: true },
+  };
+  return {
+    name: `inbound|${port.targetPort}|tls`,
+    match: only ? { transportProtocol: 'tls' } : { transportProtocol: 'tls', serverNames: port.serverNames },
+    tls: MESH_TLS,
+    filters: [{ kind: 'http', name: 'http', http }],
+  };
+}
+
+/** Plaintext names no SNI, so the Host decides between ports; the first takes what names none of them. */
+function plainChain(world: World, node: Node, workload: WorkloadModel | undefined, ports: readonly ApplicationPort[]): FilterChain {
+  const [first, ...others] = ports;
+  const hosts = [
+    ...others.filter((port) => port.hosts.length > 0).map((port) => virtualHost(`inbound|${port.targetPort}`, port.hosts, port)),
+    virtualHost('inbound', ['*'], first!),
+  ];
+  const http = inboundManager(world, node, workload, ports, routes('inbound', hosts));
+  const match = world.mesh.mtls === 'DISABLE' ? {} : { transportProtocol: 'raw_buffer' };
+  return { name: 'inbound|plaintext', match, filters: [{ kind: 'http', name: 'http', http }] };
+}
+
+function inboundManager(
+  world: World,
+  node: Node,
+  workload: WorkloadModel | undefined,
+  ports: readonly ApplicationPort[],
+  routeConfig: RouteConfiguration,
+): HttpConnectionManager {
+  const { mesh, policies } = world;
+  const names = new Set(ports.flatMap((port) => port.serviceNames));
+  const authorization = workload === undefined ? [] : authorizationOf(policies, workload, names);
+  const limits = [...names].sort().flatMap((name) => policyIndex(policies).rateLimits.get(`${node.namespace}/${name}`) ?? []);
+  // Rules on paths must see what the application will: one spelling of each path.
+  const onPaths = authorization.some(({ spec }) =>
+    (spec.rules ?? []).some((rule) => (rule.to ?? []).some((to) => to.paths !== undefined || to.notPaths !== undefined)),
+  );
+  return {
+    ...DEFAULT_CONNECTION_MANAGER,
+    statPrefix: 'inbound',
+    routeConfig,
+    httpFilters: [...authorizationFilters(authorization, mesh), ...rateLimitFilters(limits), ROUTER_FILTER],
+    accessLogs: accessLogs(mesh),
+    tracing: tracing(mesh, serviceNameOf(world, node)),
+    ...(onPaths ? { mergeSlashes: true, pathWithEscapedSlashes: 'REJECT_REQUEST' as const } : {}),
+  };
+}
+
+function virtualHost(name: string, domains: readonly string[], port: ApplicationPort): VirtualHost {
+  const action = { ...forwardTo([weighted(inboundCluster(port.targetPort), 1)], 0), retryPolicy: INBOUND_RETRY };
+  return {
+    name,
+    domains,
+    routes: [
+      {
+        name: 'default',
+        match: MATCH_ALL,
+        action: { kind: 'forward', ...action },
+        headerMutations: NO_HEADER_MUTATIONS,
+        perFilterConfig: new Map(),
+      },
+    ],
+    headerMutations: NO_HEADER_MUTATIONS,
+    includeRequestAttemptCount: false,
+    includeAttemptCountInResponse: false,
+    requireTls: 'NONE',
+    perFilterConfig: new Map(),
+  };
+}
+
+function routes(name: string, virtualHosts: readonly VirtualHost[]): RouteConfiguration {
+  return {
+    name,
+    virtualHosts,
+    headerMutations: NO_HEADER_MUTATIONS,
+    validateClusters: false,
+    ignorePortInHostMatching: false,
+    mostSpecificHeaderMutationsWins: false,
+    maxDirectResponseBodyBytes: 4_096,
+  };
+}
+
+/** Both secrets come by SDS; a caller without a certificate of the mesh is refused. */
+const MESH_TLS: DownstreamTls = {
+  certificates: [{ kind: 'sds', name: CERTIFICATE_SECRET }],
+  validation: { kind: 'sds', name: ROOTS_SECRET },
+  matchSubjectAltNames: [],
+  alpn: ['h2', 'http/1.1', 'istio'],
+  minVersion: 'TLSv1_3',
+  maxVersion: 'TLSv1_3',
+  requireClientCertificate: true,
+};
+
+function listener(name: string, host: string, port: number): Omit<Listener, 'trafficDirection' | 'filterChains'> {
+  return {
+    name,
+    address: { host, port },
+    listenerFilters: [],
+    listenerFiltersTimeoutMs: DETECTION_MS,
+    continueOnListenerFiltersTimeout: false,
+    useOriginalDst: false,
+    bindToPort: true,
+    perConnectionBufferBytesMax: BUFFER_BYTES_MAX,
+  };
+}
+
+/** The way out is for the application beside the proxy alone: on a wildcard it would be an open proxy. */
+function loopbackOf(bindAddress: string): string {
+  if (bindAddress === '0.0.0.0') return '127.0.0.1';
+  return bindAddress === '::' ? '::1' : bindAddress;
+}
+
+/** `reviews.default`, as Istio names services in traces. */
+function serviceNameOf(world: World, node: Node): string {
+  const workload = node.workload === undefined ? undefined : world.workloads.get(node.workload);
+  const { canonicalName } = canonicalOf(workload?.labels ?? node.labels, workload?.name ?? (node.cluster || node.id));
+  return `${canonicalName}.${node.namespace}`;
+}

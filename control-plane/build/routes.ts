@@ -1,0 +1,230 @@
+/** The outbound route table: a virtual host per port of every service, with the routes that are attached to it, and the way out of the mesh. */
+import type { GrpcRouteSpec } from '../kinds/grpc-route.ts';
+import type { HttpRouteSpec, HttpRule } from '../kinds/http-route.ts';
+import {
+  type ExtensionConfig,
+  NO_HEADER_MUTATIONS,
+  type Route,
+  type RouteConfiguration,
+  type RouteMatch,
+  type VirtualHost,
+} from '../../xds/snapshot.ts';
+import type { Resource, ServiceModel, World } from '../world.ts';
+import { faultConfig } from './filters.ts';
+import { byPrecedence, grpcMatch, httpMatch, MATCH_ALL } from './gateway-match.ts';
+import { FAILING_ACTION, type FindBackend, forwardTo, hashPoliciesOf, planRule, weighted } from './gateway-action.ts';
+import { aliases, hostOf, OUTBOUND_ROUTES, outboundCluster, PASSTHROUGH_CLUSTER } from './names.ts';
+import { backendPolicyOf, policyIndex } from './policies.ts';
+
+const NO_CONFIG: ReadonlyMap<string, ExtensionConfig> = new Map();
+type Port = ServiceModel['ports'][number];
+
+/** The same object for as long as routes, policies, settings and the services' ports stay: endpoints come and go without it. */
+export function outboundRoutes(world: World, clientNamespace: string): RouteConfiguration {
+  const table = tableOf(world);
+  let configuration = table.byNamespace.get(clientNamespace);
+  if (configuration === undefined) {
+    configuration = makeRoutes(world, clientNamespace);
+    table.byNamespace.set(clientNamespace, configuration);
+  }
+  return configuration;
+}
+
+interface Table {
+  readonly world: World;
+  readonly byNamespace: Map<string, RouteConfiguration>;
+}
+const tables = new WeakMap<readonly Resource[], Table>();
+
+function tableOf(world: World): Table {
+  const known = tables.get(world.httpRoutes);
+  if (known !== undefined && sameRouting(known.world, world)) return known;
+  const table: Table = { world, byNamespace: new Map() };
+  tables.set(world.httpRoutes, table);
+  return table;
+}
+
+function sameRouting(left: World, right: World): boolean {
+  if (left.otherRoutes !== right.otherRoutes || left.policies !== right.policies || left.mesh !== right.mesh) return false;
+  if (left.services === right.services) return true;
+  if (left.services.size !== right.services.size) return false;
+  for (const [key, service] of right.services) if (left.services.get(key)?.ports !== service.ports) return false;
+  return true;
+}
+
+function makeRoutes(world: World, clientNamespace: string): RouteConfiguration {
+  const attached = attachments(world);
+  const virtualHosts: VirtualHost[] = [];
+  for (const service of world.services.values()) {
+    for (const port of service.ports) virtualHosts.push(virtualHost(world, attached, service, port, clientNamespace));
+  }
+  virtualHosts.push(world.mesh.outboundPassthrough ? passthrough(world) : blocked());
+  return {
+    name: OUTBOUND_ROUTES,
+    virtualHosts,
+    headerMutations: NO_HEADER_MUTATIONS,
+    validateClusters: false,
+    ignorePortInHostMatching: false,
+    mostSpecificHeaderMutationsWins: false,
+    maxDirectResponseBodyBytes: 4_096,
+  };
+}
+
+function virtualHost(world: World, attached: Attachments, service: ServiceModel, port: Port, clientNamespace: string): VirtualHost {
+  const names = aliases(service, world.mesh, clientNamespace);
+  const domains = names.map((name) => `${name}:${port.port}`);
+  // Without a port a name means port 80, and where the service has none, its only or first HTTP port.
+  const plain =
+    service.ports.find((entry) => entry.port === 80) ?? service.ports.find((entry) => entry.protocol !== 'tcp') ?? service.ports[0];
+  if (plain === port) domains.push(...names);
+  const faults = policyIndex(world.policies).faults.get(`${service.namespace}/${service.name}`) ?? [];
+  return {
+    name: `${hostOf(service, world.mesh)}:${port.port}`,
+    domains,
+    routes: routesOf(world, attached, service, port, clientNamespace),
+    headerMutations: NO_HEADER_MUTATIONS,
+    includeRequestAttemptCount: true,
+    includeAttemptCountInResponse: false,
+    requireTls: 'NONE',
+    perFilterConfig: faults[0] === undefined ? NO_CONFIG : new Map([faultConfig(faults[0].spec)]),
+  };
+}
+
+/** Routes by what they are attached to: `namespace/service`, or `namespace/service:port` where the parent names one. */
+type Attachments = ReadonlyMap<string, readonly Resource[]>;
+
+function attachments(world: World): Attachments {
+  const byParent = new Map<string, Resource[]>();
+  for (const route of [...world.httpRoutes, ...world.otherRoutes.filter((other) => other.kind === 'GRPCRoute')]) {
+    const parents = new Set<string>();
+    for (const parent of (route.spec as unknown as HttpRouteSpec).parentRefs) {
+      if (parent.kind !== 'Service' || (parent.group ?? '') !== '') continue;
+      const key = `${parent.namespace ?? route.metadata.namespace}/${parent.name}`;
+      parents.add(parent.port === undefined ? key : `${key}:${parent.port}`);
+    }
+    for (const key of parents) {
+      const list = byParent.get(key);
+      if (list === undefined) byParent.set(key, [route]);
+      else list.push(route);
+    }
+  }
+  return byParent;
+}
+
+/** A client's own namespace may say how its requests go (a consumer route); where it does, the service's own routes do not count. */
+function applicable(attached: Attachments, service: ServiceModel, port: Port, clientNamespace: string): readonly Resource[] {
+  const key = `${service.namespace}/${service.name}`;
+  const all = new Set([...(attached.get(`${key}:${port.port}`) ?? []), ...(attached.get(key) ?? [])]);
+  const consumer = [...all].filter((route) => route.metadata.namespace === clientNamespace && clientNamespace !== service.namespace);
+  const chosen = consumer.length > 0 ? consumer : [...all].filter((route) => route.metadata.namespace === service.namespace);
+  // The Gateway API lets only one of the two kinds hold a host; HTTPRoute is the older one.
+  const http = chosen.filter((route) => route.kind === 'HTTPRoute');
+  return http.length > 0 ? http : chosen;
+}
+
+function routesOf(world: World, attached: Attachments, service: ServiceModel, port: Port, clientNamespace: string): readonly Route[] {
+  const resources = applicable(attached, service, port, clientNamespace);
+  if (port.protocol === 'tcp') return [tunnel(world, service, port)];
+  if (resources.length === 0) return [defaultRoute(world, service, port)];
+  // Sorting is stable, so equals stay in the order of routes by key, rules and matches.
+  const entries = resources.flatMap((resource) => entriesOf(world, resource, port));
+  return entries.sort((left, right) => byPrecedence(left.match, right.match)).flatMap((entry) => entry.routes);
+}
+
+interface Entry {
+  readonly match: RouteMatch;
+  readonly routes: readonly Route[];
+}
+
+function entriesOf(world: World, resource: Resource, parentPort: Port): Entry[] {
+  const find = finder(world, resource.metadata.namespace, parentPort.port);
+  const rules = (resource.spec as unknown as HttpRouteSpec | GrpcRouteSpec).rules ?? [{ backendRefs: [] }];
+  return rules.flatMap((rule, ruleIndex) => {
+    const plan = planRule(rule as HttpRule, find, world.mesh.requestTimeoutMs);
+    const matches = matchesOf(resource, rule as HttpRule);
+    return matches.map((match, matchIndex) => {
+      const name = `${resource.metadata.namespace}/${resource.metadata.name}/${(rule as HttpRule).name ?? ruleIndex}/${matchIndex}`;
+      const common = { name, headerMutations: plan.headerMutations, perFilterConfig: NO_CONFIG };
+      const routes: Route[] = [];
+      if (plan.action === undefined) routes.push({ ...common, match, action: FAILING_ACTION });
+      else {
+        // The share of what does not exist is drawn first; the others keep their weights among themselves.
+        if (plan.failing > 0)
+          routes.push({ ...common, name: `${name}/failing`, match: { ...match, runtimeFraction: plan.failing }, action: FAILING_ACTION });
+        routes.push({ ...common, match, action: plan.action(match) });
+      }
+      return { match, routes };
+    });
+  });
+}
+
+function matchesOf(resource: Resource, rule: HttpRule): RouteMatch[] {
+  const grpc = resource.kind === 'GRPCRoute';
+  const matches = rule.matches ?? [];
+  if (matches.length === 0) return [grpc ? { ...MATCH_ALL, grpcOnly: true } : MATCH_ALL];
+  return matches.map((match) => (grpc ? grpcMatch(match as Parameters<typeof grpcMatch>[0]) : httpMatch(match)));
+}
+
+function finder(world: World, namespace: string, parentPort: number): FindBackend {
+  return (ref) => {
+    const service = world.services.get(`${ref.namespace ?? namespace}/${ref.name}`);
+    if (service === undefined) return undefined;
+    const port = ref.port ?? (service.ports.length === 1 ? service.ports[0]!.port : parentPort);
+    if (!service.ports.some((entry) => entry.port === port)) return undefined;
+    return { cluster: outboundCluster(service, port, world.mesh), policy: backendPolicyOf(world.policies, service)?.spec };
+  };
+}
+
+function defaultRoute(world: World, service: ServiceModel, port: Port): Route {
+  const action = forwardTo([weighted(outboundCluster(service, port.port, world.mesh), 1)], world.mesh.requestTimeoutMs);
+  const hashPolicies = hashPoliciesOf(backendPolicyOf(world.policies, service)?.spec);
+  return route('default', MATCH_ALL, { kind: 'forward', ...action, hashPolicies });
+}
+
+/** Bytes to a service that is not HTTP: clients reach it by CONNECT. */
+function tunnel(world: World, service: ServiceModel, port: Port): Route {
+  const action = forwardTo([weighted(outboundCluster(service, port.port, world.mesh), 1)], 0);
+  return route(
+    'tunnel',
+    { ...MATCH_ALL, path: { kind: 'connect' } },
+    { kind: 'forward', ...action, upgradeConfigs: [{ type: 'connect', enabled: true }] },
+  );
+}
+
+function passthrough(world: World): VirtualHost {
+  const action = forwardTo([weighted(PASSTHROUGH_CLUSTER, 1)], world.mesh.requestTimeoutMs);
+  const tunnelled = { ...forwardTo([weighted(PASSTHROUGH_CLUSTER, 1)], 0), upgradeConfigs: [{ type: 'connect', enabled: true }] };
+  return catchAll('allow_any', [
+    route('tunnel', { ...MATCH_ALL, path: { kind: 'connect' } }, { kind: 'forward', ...tunnelled }),
+    route('passthrough', MATCH_ALL, { kind: 'forward', ...action }),
+  ]);
+}
+
+/** Istio answers 502 for hosts outside a closed mesh, and people know it. */
+function blocked(): VirtualHost {
+  const body = new TextEncoder().encode(
+    'The mesh knows no service of this host, and the Mesh resource does not let requests leave it (outboundPassthrough: false).\n',
+  );
+  return catchAll('block_all', [route('blocked', MATCH_ALL, { kind: 'direct', status: 502, body })]);
+}
+
+function catchAll(name: string, routes: readonly Route[]): VirtualHost {
+  return {
+    name,
+    domains: ['*'],
+    routes,
+    headerMutations: NO_HEADER_MUTATIONS,
+    includeRequestAttemptCount: false,
+    includeAttemptCountInResponse: false,
+    requireTls: 'NONE',
+    perFilterConfig: NO_CONFIG,
+  };
+}
+
+const route = (name: string, match: RouteMatch, action: Route['action']): Route => ({
+  name,
+  match,
+  action,
+  headerMutations: NO_HEADER_MUTATIONS,
+  perFilterConfig: NO_CONFIG,
+});

@@ -1,0 +1,162 @@
+/** The catalog: merges what all sources say into one world, and tells who watches when it changes. */
+import type { Log } from '../lib/log.ts';
+import { type Watch, WatchValue } from '../lib/watch.ts';
+import { keyOf } from './models/references.ts';
+import { EMPTY_WORLD, placeOf, WorldState } from './models/world-state.ts';
+import type { Problem, Resource, Source, SourceState, World } from './world.ts';
+
+export interface Catalog {
+  readonly world: Watch<World>;
+  /** Every resource that takes part in the world, in order of kind and key. */
+  resources(): readonly Resource[];
+  /** Every source has spoken once; what is published before that is a half-known mesh. */
+  readonly ready: Promise<void>;
+  /** Watches the sources until the signal aborts. A source that ends or throws leaves its last state in place. */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+/** `sources` in order of precedence: where two hold a resource of the same kind and name, the first one's counts and the other is a problem. */
+export function createCatalog(sources: readonly Source[], deps: { readonly log: Log }): Catalog {
+  const merged = new Merge(sources.map((source) => source.name));
+  const world = new WatchValue<World>(EMPTY_WORLD);
+  const waiting = new Set(sources.keys());
+  let becomeReady = (): void => undefined;
+  const ready = new Promise<void>((resolve) => {
+    becomeReady = resolve;
+  });
+  const heard = (index: number): void => {
+    if (waiting.delete(index) && waiting.size === 0) becomeReady();
+  };
+  const follow = async (source: Source, index: number, signal: AbortSignal): Promise<void> => {
+    try {
+      for await (const state of source.watch(signal)) {
+        const next = merged.set(index, state);
+        if (next !== world.current) world.set(next);
+        heard(index);
+      }
+    } catch (error) {
+      deps.log.error('A source failed; what it said last stays in place.', { source: source.name, error });
+    }
+    heard(index);
+  };
+  if (sources.length === 0) becomeReady();
+  return {
+    world,
+    ready,
+    resources: () => merged.resources(),
+    run: async (signal) => {
+      await Promise.all(sources.map((source, index) => follow(source, index, signal)));
+    },
+  };
+}
+
+/** The world that these states make, each in the order of precedence. For dry runs and tests. */
+export function mergeWorld(states: readonly { readonly name: string; readonly state: SourceState }[]): World {
+  const merged = new Merge(states.map((entry) => entry.name));
+  let world = EMPTY_WORLD;
+  for (const [index, entry] of states.entries()) world = merged.set(index, entry.state);
+  return world;
+}
+
+interface Held {
+  readonly name: string;
+  state: SourceState;
+  /** `kind namespace/name` -> the first resource of that name in this source. */
+  byKey: ReadonlyMap<string, Resource>;
+  /** Later ones of the same name in this source. */
+  repeats: readonly Resource[];
+}
+
+const NOTHING: SourceState = { resources: [], problems: [] };
+
+/** Precedence among sources, and the difference that one source's new state makes. */
+class Merge {
+  readonly #held: Held[];
+  readonly #state = new WorldState();
+  readonly #keys = new WeakMap<Resource, string>();
+
+  constructor(names: readonly string[]) {
+    this.#held = names.map((name) => ({ name, state: NOTHING, byKey: new Map(), repeats: [] }));
+  }
+
+  /** Takes the full state of one source; answers the world, the same object when nothing changed. */
+  set(index: number, state: SourceState): World {
+    const held = this.#held[index]!;
+    if (state === held.state) return this.#state.world;
+    const before = held.byKey;
+    const problemsMoved = state.problems !== held.state.problems && (state.problems.length > 0 || held.state.problems.length > 0);
+    held.state = state;
+    const byKey = new Map<string, Resource>();
+    const repeats: Resource[] = [];
+    for (const resource of state.resources) {
+      const key = this.#key(resource);
+      if (byKey.has(key)) repeats.push(resource);
+      else byKey.set(key, resource);
+    }
+    const repeatsMoved = repeats.length !== held.repeats.length || repeats.some((resource, at) => resource !== held.repeats[at]);
+    held.byKey = byKey;
+    held.repeats = repeats;
+    const changes = this.#changes(index, before, byKey);
+    const first = this.#state.world === EMPTY_WORLD;
+    if (changes.size === 0 && !problemsMoved && !repeatsMoved && !first) return this.#state.world;
+    return this.#state.apply(changes, this.#problems());
+  }
+
+  resources(): readonly Resource[] {
+    const winners = new Map<string, Resource>();
+    for (const held of this.#held) for (const [key, resource] of held.byKey) if (!winners.has(key)) winners.set(key, resource);
+    return [...winners.keys()].sort().map((key) => winners.get(key)!);
+  }
+
+  #changes(index: number, before: ReadonlyMap<string, Resource>, after: ReadonlyMap<string, Resource>): Map<string, Resource | undefined> {
+    const changes = new Map<string, Resource | undefined>();
+    const earlier = (key: string): boolean => this.#held.slice(0, index).some((held) => held.byKey.has(key));
+    for (const [key, resource] of after) if (before.get(key) !== resource && !earlier(key)) changes.set(key, resource);
+    for (const key of before.keys()) {
+      if (after.has(key) || earlier(key)) continue;
+      changes.set(
+        key,
+        this.#held
+          .slice(index + 1)
+          .find((held) => held.byKey.has(key))
+          ?.byKey.get(key),
+      );
+    }
+    return changes;
+  }
+
+  #problems(): Problem[] {
+    const problems: Problem[] = [];
+    const owners = new Map<string, Resource>();
+    const several = this.#held.filter((held) => held.byKey.size > 0).length > 1;
+    for (const held of this.#held) {
+      problems.push(...held.state.problems);
+      for (const repeat of held.repeats) problems.push(repeated(repeat, held.byKey.get(this.#key(repeat))!));
+      if (!several) continue;
+      for (const [key, resource] of held.byKey) {
+        const owner = owners.get(key);
+        if (owner === undefined) owners.set(key, resource);
+        else problems.push(repeated(resource, owner));
+      }
+    }
+    return problems;
+  }
+
+  #key(resource: Resource): string {
+    let key = this.#keys.get(resource);
+    if (key === undefined) {
+      key = `${resource.kind} ${keyOf(resource)}`;
+      this.#keys.set(resource, key);
+    }
+    return key;
+  }
+}
+
+function repeated(resource: Resource, owner: Resource): Problem {
+  return {
+    origin: resource.origin,
+    resource: `${resource.kind} ${keyOf(resource)}`,
+    field: 'metadata.name',
+    message: `must be unique, and ${placeOf(owner)} has a ${resource.kind} of the same name; that one counts, the one at ${placeOf(resource)} is left out`,
+  };
+}
