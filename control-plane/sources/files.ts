@@ -16,9 +16,7 @@ const QUIET_MS = 20;
 /** Watching can miss things (network file systems, a directory made anew): everything is looked at again this often. */
 const SWEEP_MS = 10_000;
 
-export interface FilesOptions {
-  /** Files, and directories whose `.yaml`, `.yml` and `.json` files are read (not those of directories inside). */
-  readonly paths: readonly string[];
+export interface FilesDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly quietMs?: number;
@@ -45,12 +43,15 @@ interface HeldFile {
   readonly problems: readonly Problem[];
 }
 
-/** Never throws: what cannot be read is a problem. The full state is there before the first answer. */
-export function createFilesSource(options: FilesOptions): Source {
+/**
+ * Reads files, and of directories the `.yaml`, `.yml` and `.json` files in them (not those of directories inside).
+ * Never throws: what cannot be read is a problem. The first state is the full one.
+ */
+export function createFilesSource(paths: readonly string[], deps: FilesDeps): Source {
   return {
     name: 'files',
     async *watch(signal) {
-      const reader = new Reader(options);
+      const reader = new Reader(paths, deps.files ?? diskFiles);
       const output = createPushedSource('files', await reader.scan());
       let cancel = (): void => undefined;
       let scanning: Promise<void> | undefined;
@@ -58,7 +59,7 @@ export function createFilesSource(options: FilesOptions): Source {
       const scan = (): void => {
         cancel();
         if (signal.aborted) return;
-        cancel = options.clock.after(options.sweepMs ?? SWEEP_MS, scan);
+        cancel = deps.clock.after(deps.sweepMs ?? SWEEP_MS, scan);
         if (scanning !== undefined) {
           again = true;
           return;
@@ -75,9 +76,9 @@ export function createFilesSource(options: FilesOptions): Source {
       };
       const soon = (): void => {
         cancel();
-        if (!signal.aborted) cancel = options.clock.after(options.quietMs ?? QUIET_MS, scan);
+        if (!signal.aborted) cancel = deps.clock.after(deps.quietMs ?? QUIET_MS, scan);
       };
-      const watching = new Watching(options, soon);
+      const watching = new Watching(deps, soon);
       const release = (): void => {
         cancel();
         watching.close();
@@ -109,9 +110,9 @@ class Reader {
   state: SourceState = { resources: [], problems: [] };
   directories: ReadonlySet<string> = new Set();
 
-  constructor(options: FilesOptions) {
-    this.#paths = options.paths;
-    this.#files = options.files ?? diskFiles;
+  constructor(paths: readonly string[], files: FileAccess) {
+    this.#paths = paths;
+    this.#files = files;
   }
 
   /** The same state object when nothing changed. */
@@ -200,9 +201,9 @@ class Watching {
   readonly #log: Log;
   readonly #changed: () => void;
 
-  constructor(options: FilesOptions, changed: () => void) {
-    this.#files = options.files ?? diskFiles;
-    this.#log = options.log;
+  constructor(deps: FilesDeps, changed: () => void) {
+    this.#files = deps.files ?? diskFiles;
+    this.#log = deps.log;
     this.#changed = changed;
   }
 

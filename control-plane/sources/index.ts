@@ -12,7 +12,7 @@ export interface SourceSettings {
 }
 
 export const SOURCES = {
-  files: ({ clock, log, files }) => (files.length === 0 ? undefined : createFilesSource({ paths: files, clock, log })),
+  files: ({ clock, log, files }) => (files.length === 0 ? undefined : createFilesSource(files, { clock, log })),
 } satisfies Record<string, (settings: SourceSettings) => Source | undefined>;
 
 /** Those that the settings ask for, in order of precedence. */
