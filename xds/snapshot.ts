@@ -1,5 +1,7 @@
 /** What a data plane knows: our own immutable types for every xDS resource, and the check that a set of them fits together. */
 
+export { consistent } from './consistent.ts';
+
 /** Milliseconds; durations of the wire are converted at the border. */
 type Ms = number;
 /** JSON of a protobuf message by proto3's mapping, camelCase or snake_case as the decoder gives it (it gives camelCase). */

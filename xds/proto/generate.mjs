@@ -41,14 +41,15 @@ function generate() {
   const staging = join(root, 'build', `proto-${process.pid}`);
   const fresh = join(root, 'build', `gen-${process.pid}`);
   try {
-    const count = stage(join(protos, 'deps'), staging);
+    const paths = stage(join(protos, 'deps'), staging);
     runBuf(buf, plugin, staging, fresh);
+    writeIndex(paths, fresh);
     writeFileSync(join(fresh, 'stamp'), wanted);
     const old = join(root, 'build', `old-${process.pid}`);
     if (existsSync(out)) renameSync(out, old);
     renameSync(fresh, out);
     rmSync(old, { recursive: true, force: true });
-    console.error(`xds/gen: generated from ${count} protos`);
+    console.error(`xds/gen: generated from ${paths.length} protos`);
   } finally {
     rmSync(staging, { recursive: true, force: true });
     rmSync(fresh, { recursive: true, force: true });
@@ -64,7 +65,7 @@ function stamp(packages) {
   return hash.digest('hex');
 }
 
-/** Copies the entries and everything they import to `staging`; returns how many files that are. */
+/** Copies the entries and everything they import to `staging`; returns their paths. */
 function stage(deps, staging) {
   const importRoots = ['envoy-api', 'xds', 'googleapis', 'protoc-gen-validate'].map((name) => join(deps, name));
   const pending = entries().map((path) => ({ path, from: 'xds/proto/entries.txt' }));
@@ -82,7 +83,7 @@ function stage(deps, staging) {
     mkdirSync(dirname(join(staging, path)), { recursive: true });
     writeFileSync(join(staging, path), text);
   }
-  return seen.size;
+  return [...seen].sort((a, b) => (a < b ? -1 : 1));
 }
 
 function entries() {
@@ -118,6 +119,20 @@ function runBuf(buf, plugin, staging, fresh) {
   });
   if (run.error !== undefined) throw new Failure(`buf did not start: ${run.error.message}`);
   if (run.status !== 0) throw new Failure(`buf generate failed:\n${run.stderr}${run.stdout}`.trim());
+}
+
+/** One module that names every generated file, from which the registry of message types is made. */
+function writeIndex(paths, fresh) {
+  const modules = paths.map((path) => ({
+    name: `file_${path.replace(/\.proto$/, '').replace(/[^a-zA-Z0-9]/g, '_')}`,
+    from: `./${path.replace(/\.proto$/, '_pb.js')}`,
+  }));
+  const imports = modules.map(({ name, from }) => `import { ${name} } from '${from}';\n`).join('');
+  writeFileSync(join(fresh, 'files.js'), `${imports}export const files = [\n${modules.map(({ name }) => `  ${name},\n`).join('')}];\n`);
+  writeFileSync(
+    join(fresh, 'files.d.ts'),
+    "import type { DescFile } from '@bufbuild/protobuf';\nexport declare const files: readonly DescFile[];\n",
+  );
 }
 
 /** The folder of an installed package, or undefined. */
