@@ -2,6 +2,7 @@
 import type { ProxyError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
 import type { Body, BodySink } from '../service.ts';
+import { kept } from './reading.ts';
 
 /** A body that is all there. */
 class WholeBody implements Body {
@@ -97,11 +98,12 @@ export class FlowingBody implements Body {
     return this.#over;
   }
 
+  /** Takes bytes that may be the shared buffer's. */
   push(chunk: Buffer): void {
     if (this.#over) return;
     if (this.#sink !== undefined && !this.#paused && this.#held === undefined) {
-      if (!this.#sink.data(chunk)) this.#paused = true;
-    } else (this.#held ??= []).push(chunk);
+      if (!this.#sink.data(kept(chunk))) this.#paused = true;
+    } else (this.#held ??= []).push(kept(chunk));
     if ((this.#paused || this.#sink === undefined) && !this.#holding) this.#hold();
   }
 

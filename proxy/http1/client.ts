@@ -3,13 +3,13 @@ import type { Socket } from 'node:net';
 import { ProxyError } from '../errors.ts';
 import { Headers } from '../headers.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
-import { FlowingBody, wholeBody } from './body.ts';
+import { BodyReader } from './body-reader.ts';
 import type { BodySource } from './body.ts';
 import { latin1 } from './bytes.ts';
-import { ChunkedDecoder } from './chunked.ts';
 import { bad } from './fields.ts';
-import { newResponseHead, readResponseHead } from './head.ts';
+import { checkLineEnds, newResponseHead, readResponseHead } from './head.ts';
 import type { HeadLimits } from './head.ts';
+import { kept, readFrom, stopReadFrom } from './reading.ts';
 import { BodyWriter, requestHead, writeWhole } from './write.ts';
 import type { WriterOwner } from './write.ts';
 
@@ -43,17 +43,13 @@ export const DEFAULT_CLIENT_LIMITS: ClientLimits = {
 };
 
 const INTERIM_MAX = 16;
-const EXTENSION_BYTES_MAX = 16 * 1024;
-const EMPTY = Buffer.alloc(0);
 
 /** Where the reading side stands. */
 const IDLE = 0;
 const HEAD = 1;
-const LENGTH = 2;
-const CHUNKED = 3;
-const UNTIL_CLOSE = 4;
-const TUNNEL = 5;
-const CLOSED = 6;
+const BODY = 2;
+const TUNNEL = 3;
+const CLOSED = 4;
 
 export class ClientConnection implements BodySource, WriterOwner {
   readonly #socket: Socket;
@@ -65,9 +61,7 @@ export class ClientConnection implements BodySource, WriterOwner {
   #answered = false;
   #sent = true;
   #writer: BodyWriter | undefined;
-  #body: FlowingBody | undefined;
-  #left = 0;
-  #decoder: ChunkedDecoder | undefined;
+  readonly #reader: BodyReader;
   #pending: Buffer | undefined;
   #searched = 0;
   #interims = 0;
@@ -85,11 +79,13 @@ export class ClientConnection implements BodySource, WriterOwner {
     this.#owner = owner;
     this.#limits = limits;
     socket.setNoDelay(true);
-    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    this.#reader = new BodyReader(this, limits);
     socket.on('drain', () => this.#writer?.drained());
     socket.on('end', () => this.#onEnd());
     socket.on('error', (error: Error) => this.#onClose(error.message));
     socket.on('close', () => this.#onClose(''));
+    readFrom(socket, (chunk) => this.#read(chunk));
+    socket.resume();
   }
 
   /** Can it take an exchange right now? */
@@ -168,7 +164,7 @@ export class ClientConnection implements BodySource, WriterOwner {
   }
 
   bodyCancelled(): void {
-    this.#body = undefined;
+    this.#reader.drop();
     this.destroy();
   }
 
@@ -187,14 +183,18 @@ export class ClientConnection implements BodySource, WriterOwner {
     }
     try {
       if (this.#state === HEAD) this.#readHeads(chunk);
-      else this.#readBody(chunk, 0);
+      else this.#readBody(chunk);
     } catch (error) {
       this.#fail(upstreamFault(ProxyError.from(error), this.#answered), false);
     }
   }
 
+  /** Interim responses go on at once; a final one ends the loop. */
   #readHeads(chunk: Buffer): void {
-    if (this.#pending !== undefined) chunk = Buffer.concat([this.#pending, chunk]);
+    if (this.#pending !== undefined) {
+      chunk = Buffer.concat([this.#pending, chunk]);
+      this.#pending = undefined;
+    }
     const max = this.#limits.headBytesMax;
     let at = 0;
     for (;;) {
@@ -202,21 +202,19 @@ export class ClientConnection implements BodySource, WriterOwner {
       const end = text.indexOf('\r\n\r\n', Math.max(0, this.#searched - 3));
       if (end === -1 || end > max) {
         if (text.length > max) throw bad(`A response head may have ${max} bytes.`);
-        this.#pending = at === 0 ? chunk : chunk.subarray(at);
-        for (let i = text.indexOf('\n', this.#searched); i !== -1; i = text.indexOf('\n', i + 1))
-          if (text.charCodeAt(i - 1) !== 0x0d) throw bad('A line of the response ends with a bare LF.');
+        checkLineEnds(text, this.#searched);
+        this.#pending = kept(chunk.subarray(at));
         this.#searched = text.length;
         return;
       }
-      this.#pending = undefined;
       this.#searched = 0;
       readResponseHead(text, 0, end, this.#limits, this.#head);
       at += end + 4;
       const status = this.#head.status;
-      if (status >= 200) return this.#answer(chunk, at);
       if (status === 101) return this.#switch(chunk, at);
+      if (status >= 200) return this.#answer(chunk, at);
       this.#interim(status);
-      if (at === chunk.length) return;
+      if (at === chunk.length || this.#state !== HEAD) return;
     }
   }
 
@@ -231,7 +229,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     const exchange = this.#exchange!;
     const request = exchange.request;
     if (request.upgrade === 'connect' && head.status < 300) return this.#switch(chunk, at);
-    if (!head.keepAlive || head.minor === 0) this.#keepAlive = this.#keepAlive && head.keepAlive;
+    if (!head.keepAlive) this.#keepAlive = false;
     if (head.values.keepAlive !== undefined) this.#readKeepAlive(head.values.keepAlive);
     const response: ProxyResponse = {
       status: head.status,
@@ -241,90 +239,41 @@ export class ClientConnection implements BodySource, WriterOwner {
       contentLength: undefined,
       tunnel: undefined,
     };
-    this.#answered = true;
-    request.abort = undefined;
+    const reader = this.#reader;
+    this.#state = BODY;
     if (request.method === 'HEAD' || head.status === 204 || head.status === 304) {
       if (head.status !== 204 && head.contentLength >= 0) response.contentLength = head.contentLength;
       // A 204 that announces a body will likely send one.
       if (head.status === 204 && (head.chunked || head.contentLength > 0)) this.#keepAlive = false;
-      this.#complete(chunk, at);
-    } else if (head.contentLength >= 0) {
-      const length = head.contentLength;
-      if (chunk.length - at >= length) {
-        response.body = wholeBody(length === 0 ? EMPTY : chunk.subarray(at, at + length));
-        this.#complete(chunk, at + length);
-      } else {
-        this.#state = LENGTH;
-        this.#left = length;
-        response.body = this.#body = new FlowingBody(this, length);
-        this.#readBody(chunk, at);
-      }
-    } else if (head.chunked) this.#readFirstChunks(response, chunk, at);
+      reader.next = at;
+    } else if (head.contentLength >= 0) response.body = reader.beginLength(head.contentLength, chunk, at);
+    // Broken coding in the first chunks throws before anything went on: that is still a 502.
+    else if (head.chunked) response.body = reader.beginChunked(chunk, at);
     else {
-      this.#state = UNTIL_CLOSE;
       this.#keepAlive = false;
-      response.body = this.#body = new FlowingBody(this, undefined);
-      this.#readBody(chunk, at);
+      response.body = reader.beginUntilClose(chunk, at);
     }
+    this.#answered = true;
+    request.abort = undefined;
+    if (reader.next !== -1) this.#complete(reader.next === chunk.length);
     exchange.answered(response);
   }
 
-  #readFirstChunks(response: ProxyResponse, chunk: Buffer, at: number): void {
-    this.#decoder ??= new ChunkedDecoder({
-      extensionBytesMax: EXTENSION_BYTES_MAX,
-      trailerBytesMax: this.#limits.headBytesMax,
-      trailerFieldsMax: this.#limits.headerFieldsMax,
-    });
-    const decoder = this.#decoder;
-    decoder.reset();
-    this.#state = CHUNKED;
-    const runs: Buffer[] = [];
-    // Nothing of this response has gone anywhere: broken coding here is still a 502.
-    this.#answered = false;
-    const next = decoder.decode(chunk, at, (run) => runs.push(run));
-    this.#answered = true;
-    if (decoder.done && decoder.trailers === undefined) {
-      response.body = wholeBody(runs.length === 1 ? runs[0]! : Buffer.concat(runs));
-      this.#complete(chunk, next);
-      return;
-    }
-    const body = new FlowingBody(this, undefined);
-    this.#body = body;
-    response.body = body;
-    for (const run of runs) body.push(run);
-    if (!decoder.done) return;
-    this.#body = undefined;
-    body.end(decoder.trailers);
-    this.#complete(chunk, next);
-  }
-
-  #readBody(chunk: Buffer, at: number): void {
-    const body = this.#body;
+  #readBody(chunk: Buffer): void {
+    const reader = this.#reader;
+    const body = reader.body;
     if (body === undefined) return;
-    if (this.#state === CHUNKED) {
-      const decoder = this.#decoder!;
-      const next = decoder.decode(chunk, at, (run) => body.push(run));
-      if (!decoder.done || this.#body !== body) return;
-      this.#body = undefined;
-      this.#complete(chunk, next);
-      body.end(decoder.trailers);
-      return;
-    }
-    const size = this.#state === LENGTH ? Math.min(this.#left, chunk.length - at) : chunk.length - at;
-    if (size > 0) {
-      this.#left -= size;
-      body.push(at === 0 && size === chunk.length ? chunk : chunk.subarray(at, at + size));
-    }
-    if (this.#state !== LENGTH || this.#left > 0) return;
-    this.#body = undefined;
-    this.#complete(chunk, at + size);
-    body.end(undefined);
+    reader.read(chunk, 0);
+    if (reader.next === -1 || this.#state !== BODY) return;
+    const trailers = reader.trailers;
+    this.#complete(reader.next === chunk.length);
+    body.end(trailers);
   }
 
-  /** The answer is read to its end. Reuses the connection if nothing speaks against it. */
-  #complete(chunk: Buffer, at: number): void {
+  /** The answer is read to its end. The connection goes on if the request is too, and `clean`: nothing follows. */
+  #complete(clean: boolean): void {
     this.#exchange = undefined;
-    if (!this.#keepAlive || !this.#sent || at !== chunk.length || this.#socket.destroyed) {
+    if (!this.#keepAlive || !this.#sent || !clean || !this.#socket.writable) {
       const writer = this.#writer;
       this.#writer = undefined;
       this.#state = CLOSED;
@@ -359,8 +308,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     this.#state = TUNNEL;
     this.#exchange = undefined;
     request.abort = undefined;
-    this.#socket.pause();
-    this.#socket.removeAllListeners('data');
+    stopReadFrom(this.#socket);
     exchange.answered({
       status: head.status,
       reason: head.reason,
@@ -369,7 +317,7 @@ export class ClientConnection implements BodySource, WriterOwner {
       contentLength: undefined,
       tunnel: {
         socket: this.#socket,
-        head: chunk.subarray(at),
+        head: kept(chunk.subarray(at)),
         closed: () => {
           if (this.#state !== TUNNEL) return;
           this.#state = CLOSED;
@@ -386,10 +334,9 @@ export class ClientConnection implements BodySource, WriterOwner {
   }
 
   #onEnd(): void {
-    if (this.#state === UNTIL_CLOSE) {
-      const body = this.#body;
-      this.#body = undefined;
-      this.#complete(EMPTY, 0);
+    if (this.#state === BODY && this.#reader.untilClose) {
+      const body = this.#reader.drop();
+      this.#complete(true);
       body?.end(undefined);
     } else this.#onClose('');
   }
@@ -403,12 +350,11 @@ export class ClientConnection implements BodySource, WriterOwner {
   #fail(error: ProxyError, unanswered: boolean): void {
     if (this.#state === CLOSED) return;
     const exchange = this.#exchange;
-    const body = this.#body;
+    const body = this.#reader.drop();
     const writer = this.#writer;
     const answered = this.#answered;
     this.#state = CLOSED;
     this.#exchange = undefined;
-    this.#body = undefined;
     this.#writer = undefined;
     this.#socket.destroy();
     this.#owner.connectionClosed(this);

@@ -228,6 +228,30 @@ export function readResponseHead(text: string, at: number, end: number, limits: 
   readResponseFraming(out);
 }
 
+/**
+ * A request head that is not all there may already be wrong: too long, or with a bare LF that would never end it. `text[searched…]` is
+ * what was not looked at before. Throws `uriTooLong`, `headersTooLarge` or `badRequest`.
+ */
+export function checkPartialHead(text: string, at: number, searched: number, limits: HeadLimits): void {
+  const eol = text.indexOf('\r\n', at);
+  if ((eol === -1 ? text.length : eol) - at > limits.uriBytesMax + METHOD_AND_VERSION_BYTES_MAX)
+    throw bad(`The target is longer than ${limits.uriBytesMax} bytes.`, 'uriTooLong');
+  if (text.length > limits.headBytesMax) throw bad(`A head may have ${limits.headBytesMax} bytes.`, 'headersTooLarge');
+  checkLineEnds(text, searched);
+  const first = text.charCodeAt(at);
+  // After the one empty line, or at the start; a lone CR may still become that line.
+  if (first === 0x20 || first === 0x09 || (first === 0x0d && (at === 2 || text.length > 1)))
+    throw bad('The request line does not start with a method.');
+}
+
+const METHOD_AND_VERSION_BYTES_MAX = 64;
+
+/** Throws for a bare LF in `text[from…]`. */
+export function checkLineEnds(text: string, from: number): void {
+  for (let i = text.indexOf('\n', from); i !== -1; i = text.indexOf('\n', i + 1))
+    if (text.charCodeAt(i - 1) !== 0x0d) throw bad('A line ends with a bare LF.');
+}
+
 function threeDigits(text: string, at: number): boolean {
   for (let i = at; i < at + 3; i++) {
     const code = text.charCodeAt(i);

@@ -2,28 +2,32 @@
 import type { Socket } from 'node:net';
 import type { Sweep, Swept } from './sweep.ts';
 
-/** Joins two sockets until both have ended or either fails. Neither may have listeners for data left. `onClosed` is called once. */
+/** Joins two sockets until both have ended or either fails. Neither may have listeners for data left. */
 export class Splice implements Swept {
   readonly #a: Socket;
   readonly #b: Socket;
   readonly #sweep: Sweep;
   readonly #idleTimeoutMs: number;
-  readonly #onClosed: () => void;
+  #onClosed: () => void = () => undefined;
   #activeMs: number;
   #open = 2;
   #closed = false;
 
-  constructor(a: Socket, b: Socket, sweep: Sweep, idleTimeoutMs: number, onClosed: () => void) {
+  constructor(a: Socket, b: Socket, sweep: Sweep, idleTimeoutMs: number) {
     this.#a = a;
     this.#b = b;
     this.#sweep = sweep;
     this.#idleTimeoutMs = idleTimeoutMs;
-    this.#onClosed = onClosed;
     this.#activeMs = sweep.nowMs;
-    this.#join(a, b);
-    this.#join(b, a);
-    sweep.add(this);
-    if (a.destroyed || b.destroyed) this.close();
+  }
+
+  /** Starts the flow both ways. `aEnded`: the first socket's peer has said its last already. `onClosed` is called once. */
+  start(aEnded: boolean, onClosed: () => void): void {
+    this.#onClosed = onClosed;
+    this.#sweep.add(this);
+    this.#join(this.#a, this.#b, aEnded);
+    this.#join(this.#b, this.#a, false);
+    if (this.#a.destroyed || this.#b.destroyed) this.close();
   }
 
   sweep(nowMs: number): void {
@@ -40,18 +44,19 @@ export class Splice implements Swept {
     this.#onClosed();
   }
 
-  #join(from: Socket, to: Socket): void {
+  #join(from: Socket, to: Socket, ended: boolean): void {
     from.allowHalfOpen = true;
     from.on('data', (chunk: Buffer) => {
       this.#activeMs = this.#sweep.nowMs;
       if (!to.write(chunk)) from.pause();
     });
     to.on('drain', () => from.resume());
-    let ended = false;
-    from.on('end', () => {
+    const end = (): void => {
       ended = true;
       to.end();
-    });
+    };
+    if (ended) to.end();
+    else from.on('end', end);
     from.on('error', () => this.close());
     from.on('close', () => {
       // After an orderly end the other side may still have bytes to write.

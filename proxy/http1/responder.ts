@@ -1,0 +1,207 @@
+/** The answering half of a server connection: one exchange at a time, from the service's promise to the last byte written. */
+import type { Socket } from 'node:net';
+import { ProxyError } from '../errors.ts';
+import type { Headers } from '../headers.ts';
+import type { Body, ProxyRequest, ProxyResponse, Service } from '../service.ts';
+import type { ErrorResponse } from './error-response.ts';
+import { continueLine, interimHead, responseHead } from './respond.ts';
+import type { Http1Settings } from './settings.ts';
+import { BodyWriter, writeWhole } from './write.ts';
+import type { WriterOwner } from './write.ts';
+
+/** The connection that answers go to. */
+export interface ResponderOwner {
+  /** Must this answer be the connection's last? Asked when its head is written. */
+  endsAfterAnswer(): boolean;
+  /** The last byte is with the socket, or there will be none. */
+  answerWritten(): void;
+  /** The service switched protocols; the head is written. */
+  tunnelOpened(response: ProxyResponse): void;
+}
+
+export class Responder implements WriterOwner {
+  readonly #socket: Socket;
+  readonly #owner: ResponderOwner;
+  readonly #service: Service;
+  readonly #settings: Http1Settings;
+  readonly #errorResponse: ErrorResponse;
+  #writer: BodyWriter | undefined;
+  #continueWanted = false;
+  #minor = 1;
+  /** The request that is under way. */
+  request: ProxyRequest | undefined;
+  response: ProxyResponse | undefined;
+  headSent = false;
+  /** May the connection take another request after this one? */
+  keepAlive = true;
+
+  constructor(socket: Socket, owner: ResponderOwner, service: Service, settings: Http1Settings, errors: ErrorResponse) {
+    this.#socket = socket;
+    this.#owner = owner;
+    this.#service = service;
+    this.#settings = settings;
+    this.#errorResponse = errors;
+  }
+
+  /** Starts an exchange. `continueWanted`: the client waits for 100 before it sends its body. */
+  begin(request: ProxyRequest, minor: number, keepAlive: boolean, continueWanted: boolean): void {
+    this.request = request;
+    this.response = undefined;
+    this.headSent = false;
+    this.keepAlive = keepAlive;
+    this.#minor = minor;
+    this.#continueWanted = continueWanted;
+    if (minor === 1) request.onInterim = this.#onInterim;
+  }
+
+  /** Asks the service. What it answers for an exchange that is over by then is dropped. */
+  serve(request: ProxyRequest): void {
+    let answer: Promise<ProxyResponse>;
+    try {
+      answer = this.#service(request);
+    } catch (error) {
+      this.fail(ProxyError.from(error));
+      return;
+    }
+    answer.then(this.#onAnswer, this.#onError);
+  }
+
+  // One exchange runs at a time, and after one that was given up no other begins: the functions need not know which one they serve.
+
+  readonly #onAnswer = (response: ProxyResponse): void => this.answer(response);
+  readonly #onError = (error: unknown): void => this.fail(ProxyError.from(error));
+  readonly #onInterim = (status: number, reason: string, headers: Headers): void => this.#interim(status, reason, headers);
+
+  /** Somebody reads the request's body: the client may send it. */
+  sendContinue(): void {
+    if (!this.#continueWanted || this.headSent || this.request === undefined) return;
+    this.#continueWanted = false;
+    this.#socket.write(continueLine, 'latin1');
+  }
+
+  /** Answers with the error, unless an answer is on its way already. */
+  fail(error: ProxyError): void {
+    const request = this.request;
+    if (request === undefined || this.headSent) return;
+    noteError(request, error);
+    this.answer(this.#errorResponse(request, error));
+  }
+
+  answer(response: ProxyResponse): void {
+    const request = this.request;
+    if (request === undefined || this.headSent) {
+      dropResponse(response);
+      return;
+    }
+    let head: string;
+    const { body, status } = response;
+    const bodiless = body === undefined || request.method === 'HEAD' || status === 204 || status === 304;
+    // Only a close can end a body of unknown length for a client of HTTP/1.0.
+    const closeDelimited = !bodiless && this.#minor === 0 && body.whole === undefined && body.length === undefined;
+    if (closeDelimited || this.#owner.endsAfterAnswer()) this.keepAlive = false;
+    try {
+      head = responseHead(request, response, bodiless, closeDelimited, this.#minor, this.keepAlive, this.#settings);
+    } catch (error) {
+      // A filter made a head that cannot be written; the answer to that can be.
+      dropResponse(response);
+      this.fail(ProxyError.from(error));
+      return;
+    }
+    this.headSent = true;
+    this.response = response;
+    if (response.tunnel !== undefined) {
+      this.#socket.write(head, 'latin1');
+      this.#owner.tunnelOpened(response);
+    } else if (bodiless) {
+      body?.cancel(new ProxyError('internal', 'This answer has no body.'));
+      this.#socket.write(head, 'latin1');
+      this.#owner.answerWritten();
+    } else if (body.whole !== undefined) {
+      request.info.responseBytes = body.whole.length;
+      writeWhole(this.#socket, head, body.whole);
+      this.#owner.answerWritten();
+    } else this.#stream(head, body, closeDelimited);
+  }
+
+  #stream(head: string, body: Body, closeDelimited: boolean): void {
+    const writer = new BodyWriter(this.#socket, this, body, body.length !== undefined ? 'length' : closeDelimited ? 'none' : 'chunked');
+    this.#writer = writer;
+    this.#socket.cork();
+    this.#socket.write(head, 'latin1');
+    writer.start();
+    this.#socket.uncork();
+  }
+
+  #interim(status: number, reason: string, headers: Headers): void {
+    if (this.request === undefined || this.headSent || status === 101) return;
+    if (status === 100) {
+      if (!this.#continueWanted && !this.#settings.proxy100Continue) return;
+      this.#continueWanted = false;
+    }
+    this.#socket.write(interimHead(status, reason, headers), 'latin1');
+  }
+
+  /** The socket has room again. */
+  drained(): void {
+    this.#writer?.drained();
+  }
+
+  /** Content bytes of the answer so far; the idle time-out watches them grow. */
+  get writtenBytes(): number {
+    return this.#writer?.bytes ?? 0;
+  }
+
+  bodyWritten(writer: BodyWriter): void {
+    if (this.request !== undefined) this.request.info.responseBytes = writer.bytes;
+    this.#writer = undefined;
+    this.#owner.answerWritten();
+  }
+
+  bodyBroken(writer: BodyWriter, error: ProxyError): void {
+    this.#writer = undefined;
+    if (this.request !== undefined) {
+      this.request.info.responseBytes = writer.bytes;
+      noteError(this.request, error);
+    }
+    // Never a clean end: the client must see that something is missing (RFC 9112 section 8).
+    this.#socket.resetAndDestroy();
+  }
+
+  /** The client is gone: stops the flow of the answer and the work on the request. */
+  giveUp(error: ProxyError): void {
+    const request = this.request;
+    const writer = this.#writer;
+    this.#writer = undefined;
+    if (writer !== undefined && request !== undefined) request.info.responseBytes = writer.bytes;
+    writer?.stop(error);
+    if (request === undefined) return;
+    noteError(request, error);
+    request.abort?.(error);
+    this.done();
+  }
+
+  /** The exchange is over. */
+  done(): void {
+    const request = this.request;
+    if (request === undefined) return;
+    const response = this.response;
+    this.request = undefined;
+    this.response = undefined;
+    request.onDone?.(response);
+  }
+}
+
+function noteError(request: ProxyRequest, error: ProxyError): void {
+  const { flag, details } = error.row;
+  if (request.info.responseFlags === '') request.info.responseFlags = flag;
+  if (request.info.responseDetails === '' || request.info.responseDetails === 'via_upstream') request.info.responseDetails = details;
+}
+
+/** Nobody wants this answer any more: frees what it holds. */
+function dropResponse(response: ProxyResponse): void {
+  response.body?.cancel(new ProxyError('downstreamReset'));
+  const tunnel = response.tunnel;
+  if (tunnel === undefined) return;
+  tunnel.socket.destroy();
+  tunnel.closed();
+}
