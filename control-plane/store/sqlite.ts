@@ -4,7 +4,7 @@ import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, readS
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Json } from '../../xds/snapshot.ts';
-import type { Collection, Store } from './store.ts';
+import type { Store } from './store.ts';
 import { RECORDS_MAX, StoreCorruptError, StoreFullError, recordText } from './store.ts';
 
 export const STORE_FILE = 'meshwork.db';
@@ -146,7 +146,7 @@ function checkContents(file: string, database: DatabaseSync): void {
   if (whole !== 'ok') throw refused(file, `SQLite's integrity check says "${String(whole)}"`);
   for (const row of database.prepare('SELECT collection, key, value, checksum FROM records').iterate() as Iterable<unknown>) {
     const { collection, key, value, checksum: stored } = row as Row;
-    if (checksum(collection as Collection, key, value) !== stored)
+    if (checksum(collection, key, value) !== stored)
       throw refused(file, `the checksum of the record ${collection} ${JSON.stringify(key)} does not match`);
   }
 }
@@ -189,7 +189,7 @@ function sqliteCode(error: unknown): number {
   return typeof code === 'number' ? code & 0xff : -1;
 }
 
-function checksum(collection: Collection | string, key: string, text: string): string {
+function checksum(collection: string, key: string, text: string): string {
   return createHash('sha256').update(`${collection}\0${key}\0${text}`).digest('base64url');
 }
 

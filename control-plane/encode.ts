@@ -1,0 +1,77 @@
+/** From built resources to the bytes that go out: encoded once per object, one copy per content, whatever the number of proxies. */
+import { createHash } from 'node:crypto';
+import { encodeCluster } from '../xds/resources/cluster.ts';
+import { encodeEndpoints } from '../xds/resources/endpoint.ts';
+import { encodeListener } from '../xds/resources/listener.ts';
+import { encodeRoute } from '../xds/resources/route.ts';
+import { encodeSecret } from '../xds/resources/secret.ts';
+import type { EncodedResource } from '../xds/session/messages.ts';
+import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE } from '../xds/session/type-urls.ts';
+import type { Secret } from '../xds/snapshot.ts';
+import { inconsistencies } from './consistent.ts';
+import type { Build, Node, NodeResources, World } from './world.ts';
+
+export interface Encoder {
+  /** Builds and encodes what a node gets, without secrets. Throws when what was built does not fit together. */
+  encode(world: World, node: Node): ReadonlyMap<string, readonly EncodedResource[]>;
+  encodeSecret(secret: Secret): EncodedResource;
+}
+
+/** Contents that are remembered for sharing; beyond this the memory starts anew. */
+const CONTENTS_MAX = 100_000;
+
+export function createEncoder(build: Build): Encoder {
+  const byObject = new WeakMap<object, EncodedResource>();
+  let byContent = new Map<string, EncodedResource>();
+  /** Two nodes that get the same content get the same object, so its frames are made once too. */
+  const shared = (resource: EncodedResource): EncodedResource => {
+    const key = `${resource.typeUrl} ${resource.version} ${resource.name}`;
+    const there = byContent.get(key);
+    if (there !== undefined) return there;
+    if (byContent.size >= CONTENTS_MAX) byContent = new Map();
+    byContent.set(key, resource);
+    return resource;
+  };
+  const encoded = <T extends object>(
+    typeUrl: string,
+    resources: readonly T[],
+    nameOf: (resource: T) => string,
+    encode: (resource: T) => Uint8Array,
+  ): EncodedResource[] =>
+    resources.map((resource) => {
+      let found = byObject.get(resource);
+      if (found === undefined) {
+        const bytes = encode(resource);
+        found = shared({ name: nameOf(resource), version: versionOf(bytes), typeUrl, bytes });
+        byObject.set(resource, found);
+      }
+      return found;
+    });
+  return {
+    encode(world, node) {
+      const built = build(world, node);
+      check(built, node);
+      return new Map([
+        [CLUSTER_TYPE, encoded(CLUSTER_TYPE, built.clusters, (cluster) => cluster.name, encodeCluster)],
+        [ENDPOINT_TYPE, encoded(ENDPOINT_TYPE, built.endpoints, (endpoints) => endpoints.clusterName, encodeEndpoints)],
+        [LISTENER_TYPE, encoded(LISTENER_TYPE, built.listeners, (listener) => listener.name, encodeListener)],
+        [ROUTE_TYPE, encoded(ROUTE_TYPE, built.routes, (route) => route.name, encodeRoute)],
+      ]);
+    },
+    encodeSecret(secret) {
+      const bytes = encodeSecret(secret);
+      return { name: secret.name, version: versionOf(bytes), typeUrl: SECRET_TYPE, bytes };
+    },
+  };
+}
+
+/** A push never points at what it does not hold: a proxy would answer such requests with errors. */
+function check(built: NodeResources, node: Node): void {
+  const found = inconsistencies(built, 3);
+  if (found.length > 0) throw new Error(`what was built for ${node.id} does not fit together: ${found.join('; ')}`);
+}
+
+/** A hash of the content, the same in every process. */
+function versionOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('base64url').slice(0, 22);
+}

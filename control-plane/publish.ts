@@ -1,0 +1,199 @@
+/** Publishes the world to the proxies: waits for a quiet moment, builds for each, encodes each content once, and hands over what differs. */
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { Watch } from '../lib/watch.ts';
+import type { EncodedResource } from '../xds/session/messages.ts';
+import { SECRET_TYPE } from '../xds/session/type-urls.ts';
+import type { Changes } from './changes.ts';
+import type { ControlPlaneMetrics } from './metrics.ts';
+import type { ConnectedProxy, Proxies, ProxyStream } from './proxies.ts';
+import { NodeResourceSet } from './resource-set.ts';
+import type { Spans } from './tracing.ts';
+import type { EndpointModel, Node, World } from './world.ts';
+
+/** Builds, checks and encodes what a node gets, by type URL. Throws with a message for the log when the result would not hold together. */
+export type NodeEncoder = (world: World, node: Node) => ReadonlyMap<string, readonly EncodedResource[]>;
+
+export interface Publisher {
+  /** Number of the newest world, published or not; changes in it are published with it. */
+  readonly current: number;
+  /** A stream has said who it is: gets the newest world at once. Answers the record; throws when it cannot be built for. */
+  connect(id: string, stream: ProxyStream): ConnectedProxy;
+  /** Something of all proxies that is not of the world (the trust bundle) has changed: a round begins. Answers its number. */
+  touch(): number;
+  /** Something of one proxy alone (its certificate) has changed: it gets that now. */
+  refresh(id: string): void;
+  /** Whoever resolves this knows that everything up to `current` has been published. */
+  settled(): Promise<void>;
+  close(): void;
+}
+
+export interface PublisherDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly world: Watch<World>;
+  readonly encode: NodeEncoder;
+  readonly proxies: Proxies;
+  readonly changes: Changes;
+  readonly metrics: ControlPlaneMetrics;
+  readonly spans: Spans;
+  readonly quietMs?: number;
+  readonly waitMsMax?: number;
+}
+
+const QUIET_MS = 100;
+const WAIT_MS_MAX = 1_000;
+/** The event loop gets a turn after this much building. */
+const SLICE_MS = 10;
+
+export function createPublisher(deps: PublisherDeps): Publisher {
+  const { clock, log, proxies, changes } = deps;
+  const quietMs = deps.quietMs ?? QUIET_MS;
+  const waitMsMax = deps.waitMsMax ?? WAIT_MS_MAX;
+  let world = deps.world.current;
+  let current = 1;
+  let published = 1;
+  let firstAtMs: number | undefined;
+  let cancel = (): void => undefined;
+  let round: Promise<void> | undefined;
+  let again = false;
+  let closed = false;
+
+  const publishTo = (proxy: ConnectedProxy): void => {
+    try {
+      const node = proxy.stream.node(world);
+      proxy.node = node;
+      const next = new NodeResourceSet(new Map([...deps.encode(world, node), [SECRET_TYPE, proxy.stream.secrets()]]), proxy.set);
+      hand(proxy, next, current, clock.now(), deps.metrics);
+      proxy.buildError = '';
+    } catch (error) {
+      // The proxy keeps what it has; the next world may be better.
+      proxy.buildError = error instanceof Error ? error.message : String(error);
+      proxy.publish = current;
+      deps.metrics.buildFailed();
+      log.error('Building for a proxy failed; it keeps its config.', { proxy: proxy.id, error });
+    }
+    proxies.observe(proxy);
+  };
+  const runRound = async (): Promise<void> => {
+    const span = deps.spans.start('publish', { 'meshwork.publish': current, 'meshwork.proxies': proxies.connected.size });
+    const startMs = clock.now();
+    const waitedMs = startMs - (firstAtMs ?? startMs);
+    firstAtMs = undefined;
+    world = deps.world.current;
+    const number = current;
+    const touched = new Map<string, readonly string[]>();
+    let sliceMs = startMs;
+    for (const proxy of [...proxies.connected]) {
+      if (!proxies.connected.has(proxy)) continue;
+      publishTo(proxy);
+      const types = [...proxy.types].filter(([, type]) => type.changedAt > published).map(([typeUrl]) => typeUrl);
+      touched.set(proxy.id, [...new Set([...(touched.get(proxy.id) ?? []), ...types])]);
+      if (clock.now() - sliceMs > SLICE_MS) {
+        await new Promise<void>((resolve) => clock.after(0, resolve));
+        if (closed) return;
+        sliceMs = clock.now();
+      }
+    }
+    published = number;
+    changes.published(number, touched);
+    deps.metrics.published({ waitedMs, tookMs: clock.now() - startMs });
+    span.end();
+  };
+  const start = (): void => {
+    cancel();
+    if (closed) return;
+    if (round !== undefined) {
+      again = true;
+      return;
+    }
+    round = runRound().finally(() => {
+      round = undefined;
+      if (again) {
+        again = false;
+        start();
+      }
+    });
+  };
+  const schedule = (urgent: boolean): void => {
+    const nowMs = clock.now();
+    firstAtMs ??= nowMs;
+    cancel();
+    const delayMs = urgent ? 0 : Math.min(quietMs, Math.max(0, firstAtMs + waitMsMax - nowMs));
+    cancel = clock.after(delayMs, start);
+  };
+  let known = world;
+  const stop = deps.world.subscribe((next) => {
+    const urgent = losesEndpoints(known, next);
+    known = next;
+    current++;
+    schedule(urgent);
+  });
+  return {
+    get current() {
+      return current;
+    },
+    connect(id, stream) {
+      const proxy = proxies.add(id, stream);
+      publishTo(proxy);
+      return proxy;
+    },
+    touch() {
+      current++;
+      schedule(true);
+      return current;
+    },
+    refresh(id) {
+      for (const proxy of proxies.connected) if (proxy.id === id) publishTo(proxy);
+    },
+    async settled() {
+      while (published < current && !closed) {
+        if (round === undefined) start();
+        await round;
+      }
+    },
+    close() {
+      closed = true;
+      stop();
+      cancel();
+    },
+  };
+}
+
+/** Books what differs and gives it to the session. Nothing is handed over when nothing differs. */
+function hand(proxy: ConnectedProxy, next: NodeResourceSet, number: number, nowMs: number, metrics: ControlPlaneMetrics): void {
+  const first = proxy.set === undefined;
+  proxy.set = next;
+  proxy.publish = number;
+  for (const typeUrl of next.changedTypes) {
+    const type = proxy.types.get(typeUrl);
+    if (type === undefined) proxy.types.set(typeUrl, { changedAt: number, changedAtMs: nowMs, ackedThrough: 0 });
+    else {
+      type.changedAt = number;
+      type.changedAtMs = nowMs;
+    }
+    metrics.pushed(typeUrl.slice(typeUrl.lastIndexOf('.') + 1));
+  }
+  if (first || next.changedTypes.length > 0) proxy.stream.publish(next);
+}
+
+/** An endpoint that must get no more requests does not wait for a quiet moment. */
+function losesEndpoints(before: World, after: World): boolean {
+  if (before.services === after.services) return false;
+  for (const [key, service] of before.services) {
+    const now = after.services.get(key);
+    if (now === service || service.endpoints.length === 0) continue;
+    if (now === undefined) return true;
+    const left = new Set(now.endpoints.filter(takesRequests).map(endpointKey));
+    for (const endpoint of service.endpoints) if (takesRequests(endpoint) && !left.has(endpointKey(endpoint))) return true;
+  }
+  return false;
+}
+
+function takesRequests(endpoint: EndpointModel): boolean {
+  return endpoint.ready && !endpoint.terminating;
+}
+
+function endpointKey(endpoint: EndpointModel): string {
+  return `${endpoint.address} ${endpoint.port} ${endpoint.servicePort}`;
+}

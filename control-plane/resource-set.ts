@@ -1,0 +1,70 @@
+/** What one proxy may get, encoded: an immutable set whose versions are hashes of its content, and what differs from the set before. */
+import { createHash } from 'node:crypto';
+import type { EncodedResource } from '../xds/session/messages.ts';
+import { PUSH_ORDER } from '../xds/session/type-urls.ts';
+import type { ResourceSet } from '../xds/session/served-type.ts';
+
+interface TypeSet {
+  readonly version: string;
+  readonly byName: ReadonlyMap<string, EncodedResource>;
+  /** Version of the same type in the set before, and the names that differ from it. */
+  readonly before: string | undefined;
+  readonly changed: readonly string[];
+}
+
+const NOTHING: TypeSet = { version: 'empty', byName: new Map(), before: undefined, changed: [] };
+
+/** Equal content gives equal versions, in this process and in the next one: a proxy that comes back with its versions gets nothing. */
+export class NodeResourceSet implements ResourceSet {
+  readonly #types: ReadonlyMap<string, TypeSet>;
+  /** Types whose content differs from the set before. */
+  readonly changedTypes: readonly string[];
+
+  /** `previous` = the set that the same proxy had; its parts are used again where nothing differs. */
+  constructor(resources: ReadonlyMap<string, Iterable<EncodedResource>>, previous: NodeResourceSet | undefined) {
+    const types = new Map<string, TypeSet>();
+    const changedTypes: string[] = [];
+    for (const typeUrl of new Set([...PUSH_ORDER, ...resources.keys()])) {
+      const before = previous?.of(typeUrl) ?? NOTHING;
+      const next = typeSet(resources.get(typeUrl) ?? [], before);
+      types.set(typeUrl, next);
+      if (next !== before && next.version !== before.version) changedTypes.push(typeUrl);
+    }
+    this.#types = types;
+    this.changedTypes = changedTypes;
+  }
+
+  version(typeUrl: string): string {
+    return this.of(typeUrl).version;
+  }
+
+  get(typeUrl: string, name: string): EncodedResource | undefined {
+    return this.of(typeUrl).byName.get(name);
+  }
+
+  names(typeUrl: string): Iterable<string> {
+    return this.of(typeUrl).byName.keys();
+  }
+
+  changedSince(typeUrl: string, version: string): Iterable<string> | undefined {
+    const type = this.of(typeUrl);
+    if (type.version === version) return [];
+    return type.before === version ? type.changed : undefined;
+  }
+
+  of(typeUrl: string): TypeSet {
+    return this.#types.get(typeUrl) ?? NOTHING;
+  }
+}
+
+function typeSet(resources: Iterable<EncodedResource>, before: TypeSet): TypeSet {
+  const sorted = [...resources].sort((left, right) => (left.name < right.name ? -1 : 1));
+  const byName = new Map(sorted.map((resource) => [resource.name, resource]));
+  const changed: string[] = [];
+  for (const [name, resource] of byName) if (before.byName.get(name)?.version !== resource.version) changed.push(name);
+  for (const name of before.byName.keys()) if (!byName.has(name)) changed.push(name);
+  if (changed.length === 0) return before;
+  const hash = createHash('sha256');
+  for (const [name, resource] of byName) hash.update(`${name.length}:${name}${resource.version}\n`);
+  return { version: hash.digest('base64url').slice(0, 22), byName, before: before.version, changed };
+}

@@ -1,0 +1,155 @@
+/** Keeps one proxy's certificate: issues it, renews it at half of its life, and never lets its key out of the process but to its owner. */
+import { createHash } from 'node:crypto';
+import type { Authority } from '../certs/authority.ts';
+import { decodeCertificates } from '../certs/pem.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { Secret } from '../xds/snapshot.ts';
+import { SECRET_TYPE } from '../xds/session/type-urls.ts';
+import type { EncodedResource } from '../xds/session/messages.ts';
+import type { ControlPlaneMetrics } from './metrics.ts';
+
+export const OWN_SECRET = 'default';
+
+/** A certificate that a proxy has. Times are epoch milliseconds. */
+export interface HeldCertificate {
+  /** SHA-256, hex. */
+  readonly hash: string;
+  readonly serial: string;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}
+
+export interface SecretKeeper {
+  readonly proxyId: string;
+  readonly identity: string | undefined;
+  /** Streams use it now. */
+  readonly connected: boolean;
+  /** Its certificate as a secret; nothing for a caller without identity. */
+  secret(): EncodedResource | undefined;
+  /** Makes a new certificate now. False when there is none to renew, or it failed and is tried again later. */
+  renew(): boolean;
+  view(): HeldCertificate | undefined;
+  /** Counts a stream in; the answer counts it out. */
+  use(): () => void;
+  close(): void;
+}
+
+export interface KeeperDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: ControlPlaneMetrics;
+  readonly authority: Authority;
+  readonly certificateTtlMs: () => number;
+  readonly encodeSecret: (secret: Secret) => EncodedResource;
+  readonly renewed: (proxyId: string) => void;
+  readonly proxyId: string;
+  readonly identity: string | undefined;
+  /** The certificate that the proxy showed: from before this process. */
+  readonly held: HeldCertificate | undefined;
+  /** How long until a certificate is to be renewed. */
+  readonly delayMs: (held: HeldCertificate) => number;
+}
+
+/** A renewal that failed (the root has ended, the store is full) is tried again after this. */
+const RETRY_MS = 10_000;
+
+export function createKeeper(deps: KeeperDeps): SecretKeeper {
+  const { clock, identity, log } = deps;
+  let held = deps.held;
+  let issuerId: string | undefined;
+  let encoded: EncodedResource | undefined = held === undefined ? undefined : takenOver(held, (version) => issue(version));
+  let uses = 0;
+  let closed = false;
+  let cancel = (): void => undefined;
+  const arm = (ms: number): void => {
+    cancel();
+    if (!closed) cancel = clock.after(ms, due);
+  };
+  /** The version is the certificate's own hash, so that the next process can tell from what a proxy shows whether it has the newest. */
+  const issue = (version?: string): EncodedResource => {
+    const certificate = deps.authority.issue(identity!, { ttlMs: deps.certificateTtlMs() });
+    const content = { kind: 'certificate', chainPem: certificate.chainPem, keyPem: certificate.keyPem ?? '' } as const;
+    const { serial, notBeforeMs, notAfterMs } = certificate;
+    held = { hash: hashOf(certificate.chainPem), serial, notBeforeMs, notAfterMs };
+    issuerId = certificate.issuerId;
+    encoded = { ...deps.encodeSecret({ name: OWN_SECRET, content }), version: version ?? versionOf(held.hash) };
+    deps.metrics.issued();
+    arm(deps.delayMs(held));
+    return encoded;
+  };
+  const renew = (): boolean => {
+    if (identity === undefined) return false;
+    try {
+      issue();
+    } catch (error) {
+      log.error('A certificate could not be renewed; the proxy keeps the one it has.', { proxy: deps.proxyId, identity, error });
+      arm(RETRY_MS);
+      return false;
+    }
+    deps.renewed(deps.proxyId);
+    return true;
+  };
+  function due(): void {
+    if (uses > 0) {
+      renew();
+      return;
+    }
+    // Nobody is there to take a new one; it is made when the proxy comes back.
+    encoded = undefined;
+    held = undefined;
+  }
+  if (held !== undefined) arm(deps.delayMs(held));
+  return {
+    proxyId: deps.proxyId,
+    identity,
+    get connected() {
+      return uses > 0;
+    },
+    secret() {
+      if (identity === undefined) return undefined;
+      const tainted = issuerId !== undefined && deps.authority.isTainted(issuerId);
+      return encoded === undefined || tainted ? issue() : encoded;
+    },
+    renew,
+    view: () => held,
+    use() {
+      uses++;
+      let used = true;
+      return () => {
+        if (used) uses--;
+        used = false;
+      };
+    },
+    close() {
+      closed = true;
+      cancel();
+    },
+  };
+}
+
+/**
+ * The secret of a proxy that came back with a certificate from before this process. A client that says it has this version is sent nothing;
+ * one that asks for the content gets a new certificate under the same version, since keys are nowhere stored.
+ */
+function takenOver(held: HeldCertificate, issue: (version: string) => EncodedResource): EncodedResource {
+  const version = versionOf(held.hash);
+  let made: Uint8Array | undefined;
+  return {
+    name: OWN_SECRET,
+    version,
+    typeUrl: SECRET_TYPE,
+    get bytes() {
+      made ??= issue(version).bytes;
+      return made;
+    },
+  };
+}
+
+function hashOf(chainPem: string): string {
+  return createHash('sha256').update(decodeCertificates(chainPem)[0]!).digest('hex');
+}
+
+function versionOf(hash: string): string {
+  return `cert-${hash.slice(0, 24)}`;
+}

@@ -1,0 +1,216 @@
+/** xDS to the outside: a plaintext port for this machine and a TLS port for all, each stream authenticated, claimed, and handed to the publisher. */
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { Clock } from '../lib/clock.ts';
+import { sleep } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { Random } from '../lib/random.ts';
+import type { Watch } from '../lib/watch.ts';
+import { SECRET_TYPE, shortName } from '../xds/session/type-urls.ts';
+import type { EncodedResource, NodeInfo } from '../xds/session/messages.ts';
+import type { ServerEvent, TypeStatus } from '../xds/session/server.ts';
+import { discoveryServerOptions, serveDiscovery } from '../xds/stream.ts';
+import type { DiscoveryHandler, Peer, ServerStream } from '../xds/stream.ts';
+import { BUNDLE_SECRET } from './identity.ts';
+import type { Caller, Identities } from './identity.ts';
+import type { ControlPlaneMetrics } from './metrics.ts';
+import { nodeOf } from './node.ts';
+import { formatAddress, isLoopback } from './options.ts';
+import type { ListenAddress } from './options.ts';
+import type { ConnectedProxy, Proxies, ProxyStream, StreamType } from './proxies.ts';
+import type { Publisher } from './publish.ts';
+import { OWN_SECRET } from './secrets.ts';
+import { createServerCertificate } from './server-certificate.ts';
+import type { World } from './world.ts';
+
+export interface XdsServers {
+  readonly xds: ListenAddress;
+  readonly xdsTls: ListenAddress;
+  /** Ends all streams, then the ports. */
+  close(): Promise<void>;
+}
+
+export interface ServeDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: ControlPlaneMetrics;
+  readonly identities: Identities;
+  readonly proxies: Proxies;
+  readonly publisher: Publisher;
+  readonly world: Watch<World>;
+}
+
+const CLOSE_MS_MAX = 2_000;
+
+/** Opens both ports. Rejects when one is taken, and when the plaintext one would be reachable from other machines. */
+export async function serveXds(
+  addresses: { readonly xds: ListenAddress; readonly xdsTls: ListenAddress; readonly tlsNames: readonly string[] },
+  deps: ServeDeps,
+): Promise<XdsServers> {
+  const { clock } = deps;
+  if (!isLoopback(addresses.xds.host))
+    throw new Error(`plaintext xDS is served on loopback addresses only, received ${formatAddress(addresses.xds)}`);
+  const handler = createHandler(deps);
+  const certificate = createServerCertificate(deps.identities, addresses.tlsNames, deps);
+  const open: { server: Server; discovery: { close(): void } }[] = [];
+  const listen = async (address: ListenAddress, transport: 'plaintext' | 'tls'): Promise<ListenAddress> => {
+    const server = new Server(discoveryServerOptions());
+    const discovery = serveDiscovery(server, handler, { clock, transport });
+    open.push({ server, discovery });
+    const credentials = transport === 'tls' ? certificate.credentials : ServerCredentials.createInsecure();
+    return { host: address.host, port: await bind(server, address, credentials) };
+  };
+  const close = async (): Promise<void> => {
+    certificate.close();
+    for (const { discovery } of open) discovery.close();
+    await Promise.all(open.map(({ server }) => shutdown(server, clock)));
+  };
+  try {
+    const xds = await listen(addresses.xds, 'plaintext');
+    const xdsTls = await listen(addresses.xdsTls, 'tls');
+    return { xds, xdsTls, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+interface Served {
+  readonly proxy: ConnectedProxy;
+  readonly caller: Caller;
+  readonly release: () => void;
+}
+
+function createHandler(deps: ServeDeps): DiscoveryHandler {
+  const { identities, proxies, publisher, log, metrics } = deps;
+  const served = new Map<ServerStream, Served>();
+  const count = (): void => {
+    const flavours = new Map<string, number>();
+    for (const { proxy } of served.values()) flavours.set(proxy.node?.flavour ?? '', (flavours.get(proxy.node?.flavour ?? '') ?? 0) + 1);
+    metrics.proxies(flavours);
+  };
+  /** Names of secrets that are not the caller's: they do not exist for it, and asking is written down. */
+  const checkSecrets = (names: Iterable<string>, caller: Caller, id: string): void => {
+    for (const name of names) {
+      if (name === BUNDLE_SECRET || (name === OWN_SECRET && caller.identity !== undefined)) continue;
+      metrics.refused('foreign_secret');
+      log.warning('A proxy asked for a secret that is not its own; it gets none.', {
+        proxy: id,
+        identity: caller.identity,
+        secret: name,
+        peer: caller.peer,
+      });
+    }
+  };
+  return {
+    identified(stream, info) {
+      const caller = identities.authenticate(credentialsOf(stream.peer));
+      identities.checkClaim(caller, info, deps.world.current);
+      const keeper = identities.keeperFor(info.id, caller);
+      const release = keeper.use();
+      try {
+        const proxy = publisher.connect(
+          info.id,
+          proxyStream(stream, info, caller, () => secretsOf(identities, keeper.secret())),
+        );
+        served.set(stream, { proxy, caller, release });
+      } catch (error) {
+        release();
+        throw error;
+      }
+      checkSecrets(namesOf(stream.status(), SECRET_TYPE), caller, info.id);
+      count();
+      log.info('A proxy connected.', {
+        proxy: info.id,
+        identity: caller.identity ?? '',
+        by: caller.authentication,
+        peer: caller.peer,
+        mode: stream.mode,
+      });
+    },
+    event(stream, event) {
+      const known = served.get(stream);
+      if (known === undefined) return;
+      if (event.kind === 'nacked') {
+        metrics.rejected(shortName(event.typeUrl));
+        log.warning('A proxy rejected a push; it keeps its last good config.', {
+          proxy: known.proxy.id,
+          type: shortName(event.typeUrl),
+          version: event.version,
+          reason: event.message,
+        });
+      }
+      if (event.kind === 'subscribed' && event.typeUrl === SECRET_TYPE) checkSecrets(event.change.added, known.caller, known.proxy.id);
+      if (matters(event)) proxies.observe(known.proxy);
+    },
+    closed(stream, error) {
+      const known = served.get(stream);
+      if (known === undefined) return;
+      served.delete(stream);
+      known.release();
+      proxies.remove(known.proxy);
+      count();
+      log.info('A proxy disconnected.', { proxy: known.proxy.id, reason: error?.message ?? 'it ended the stream' });
+    },
+  };
+}
+
+/** Sending is told by the publish itself, so only answers and new subscriptions move a proxy's state. */
+function matters(event: ServerEvent): boolean {
+  return event.kind === 'acked' || event.kind === 'nacked' || event.kind === 'subscribed';
+}
+
+function proxyStream(stream: ServerStream, info: NodeInfo, caller: Caller, secrets: () => readonly EncodedResource[]): ProxyStream {
+  return {
+    mode: stream.mode,
+    peer: stream.peer.address,
+    userAgent: `${info.userAgentName} ${info.userAgentVersion}`.trim(),
+    authentication: caller.authentication,
+    node: (world) => nodeOf(world, info, caller),
+    secrets,
+    publish: (resources) => stream.publish(resources),
+    types: () => stream.status().map(streamType),
+  };
+}
+
+function streamType(type: TypeStatus): StreamType {
+  const rejected = type.error !== '' && type.settled;
+  return {
+    typeUrl: type.typeUrl,
+    sentVersion: type.sentVersion,
+    ackedVersion: type.ackedVersion,
+    rejection: rejected ? { version: type.sentVersion, message: type.error } : undefined,
+    settled: type.settled,
+  };
+}
+
+function secretsOf(identities: Identities, own: EncodedResource | undefined): readonly EncodedResource[] {
+  return own === undefined ? [identities.roots()] : [identities.roots(), own];
+}
+
+function namesOf(types: readonly TypeStatus[], typeUrl: string): readonly string[] {
+  return types.find((type) => type.typeUrl === typeUrl)?.names ?? [];
+}
+
+function credentialsOf(peer: Peer): Parameters<Identities['authenticate']>[0] {
+  const bearer = /^Bearer (.{1,512})$/i.exec(peer.metadata.get('authorization') ?? '');
+  return { secure: peer.transport === 'tls', certificate: peer.certificate, token: bearer?.[1], peer: peer.address };
+}
+
+function bind(server: Server, address: ListenAddress, credentials: ServerCredentials): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(formatAddress(address), credentials, (error, port) => {
+      if (error === null) resolve(port);
+      else reject(new Error(`cannot listen on ${formatAddress(address)}: ${error.message}`));
+    });
+  });
+}
+
+/** In order where the peers let it, and by force after a while. */
+async function shutdown(server: Server, clock: Clock): Promise<void> {
+  const patience = new AbortController();
+  const orderly = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+  await Promise.race([orderly, sleep(clock, CLOSE_MS_MAX, patience.signal)]);
+  patience.abort();
+  server.forceShutdown();
+}

@@ -1,0 +1,103 @@
+/** The source of what the API wrote: resources in the store, each with an entity tag, changed by conditional writes. */
+import { createHash } from 'node:crypto';
+import type { Json } from '../../xds/snapshot.ts';
+import type { Store } from '../store/store.ts';
+import type { Origin, Problem, Resource, Source } from '../world.ts';
+import { createPushedSource } from './state.ts';
+
+/** One write: put a resource, or delete the one of that key. */
+export type Edit = { readonly put: Resource } | { readonly delete: string };
+
+export interface ApiSource {
+  readonly source: Source;
+  list(): readonly Resource[];
+  get(key: string): Resource | undefined;
+  /** What `list` would be after the edits. */
+  preview(edits: readonly Edit[]): readonly Resource[];
+  /** Stores all edits or none, then tells the catalog. Answers the change's id. Throws StoreFullError. */
+  write(edits: readonly Edit[]): string;
+}
+
+export interface ApiSourceDeps {
+  readonly store: Store;
+  /** Notes a change; answers its id and what to call when the catalog has taken it in. */
+  readonly change: (resources: readonly string[]) => { readonly id: string; readonly taken: () => void };
+}
+
+const ORIGIN: Origin = { source: 'api' };
+
+/** `HTTPRoute/default/reviews`. */
+export function resourceKey(resource: {
+  readonly kind: string;
+  readonly metadata: { readonly namespace: string; readonly name: string };
+}): string {
+  return `${resource.kind}/${resource.metadata.namespace}/${resource.metadata.name}`;
+}
+
+/** Takes up what the store holds. */
+export function createApiSource(deps: ApiSourceDeps): ApiSource {
+  const { store } = deps;
+  let resources = new Map<string, Resource>();
+  for (const { key, value } of store.list('resources')) resources.set(key, { ...(value as unknown as Resource), origin: ORIGIN });
+  const problems: readonly Problem[] = [];
+  const pushed = createPushedSource('api', { resources: [...resources.values()], problems });
+  const edited = (edits: readonly Edit[]): Map<string, Resource> => {
+    const next = new Map(resources);
+    for (const edit of edits) {
+      if ('put' in edit) next.set(resourceKey(edit.put), { ...edit.put, origin: ORIGIN });
+      else next.delete(edit.delete);
+    }
+    return new Map([...next].sort(([left], [right]) => (left < right ? -1 : 1)));
+  };
+  return {
+    source: pushed,
+    list: () => [...resources.values()],
+    get: (key) => resources.get(key),
+    preview: (edits) => [...edited(edits).values()],
+    write(edits) {
+      store.transaction(() => {
+        for (const edit of edits) {
+          if ('delete' in edit) store.delete('resources', edit.delete);
+          else {
+            const { origin: _origin, ...stored } = edit.put;
+            store.put('resources', resourceKey(edit.put), stored as unknown as Json);
+          }
+        }
+      });
+      resources = edited(edits);
+      const change = deps.change(edits.map((edit) => nameOf('put' in edit ? resourceKey(edit.put) : edit.delete)));
+      pushed.set({ resources: [...resources.values()], problems }, change.taken);
+      return change.id;
+    },
+  };
+}
+
+/** The document as users write it. */
+export function documentOf(resource: Resource): Record<string, Json> {
+  const { name, namespace, labels, annotations } = resource.metadata;
+  const metadata: Record<string, Json> = { name, namespace };
+  if (Object.keys(labels).length > 0) metadata['labels'] = { ...labels };
+  if (Object.keys(annotations).length > 0) metadata['annotations'] = { ...annotations };
+  return { apiVersion: resource.apiVersion, kind: resource.kind, metadata, ...bodyOf(resource) };
+}
+
+/** An EndpointSlice has its fields at the top, all others under `spec`. */
+function bodyOf(resource: Resource): Record<string, Json> {
+  return resource.kind === 'EndpointSlice' ? { ...resource.spec } : { spec: resource.spec };
+}
+
+/** A strong entity tag of the content: equal documents have equal tags, whoever wrote them, in this process and the next. */
+export function etagOf(resource: Resource): string {
+  const text = JSON.stringify(documentOf(resource), (_key, value: unknown) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([left], [right]) => (left < right ? -1 : 1)))
+      : value,
+  );
+  return `"${createHash('sha256').update(text).digest('base64url').slice(0, 27)}"`;
+}
+
+/** `HTTPRoute/default/reviews` as messages write it. */
+export function nameOf(key: string): string {
+  const [kind, namespace, name] = key.split('/');
+  return `${kind} ${namespace}/${name}`;
+}

@@ -1,0 +1,55 @@
+/** A source whose state is set by calls: holds the newest state for whoever watches and knows when it has been taken in. */
+import type { Source, SourceState } from '../world.ts';
+
+export interface PushedSource extends Source {
+  /** Replaces the state. `taken` is called once the watcher has finished with this state or a newer one; at once when nobody watches. */
+  set(state: SourceState, taken?: () => void): void;
+}
+
+/** Newest wins: states set while the watcher is busy are skipped, their `taken` calls are not. One watcher at a time. */
+export function createPushedSource(name: string, initial: SourceState): PushedSource {
+  let current = initial;
+  let version = 1;
+  let seen = 0;
+  let waiting: { version: number; taken: () => void }[] = [];
+  let wake = (): void => undefined;
+  let watched = false;
+  return {
+    name,
+    set(state, taken) {
+      current = state;
+      version++;
+      if (taken !== undefined) {
+        if (watched) waiting.push({ version, taken });
+        else taken();
+      }
+      wake();
+    },
+    async *watch(signal) {
+      watched = true;
+      seen = 0;
+      const stop = (): void => wake();
+      signal.addEventListener('abort', stop, { once: true });
+      try {
+        while (!signal.aborted) {
+          if (seen === version) {
+            await new Promise<void>((resolve) => {
+              wake = resolve;
+            });
+            continue;
+          }
+          seen = version;
+          yield current;
+          // The watcher asks again, so it has finished with what it got.
+          const done = waiting.filter((entry) => entry.version <= seen);
+          waiting = waiting.filter((entry) => entry.version > seen);
+          for (const entry of done) entry.taken();
+        }
+      } finally {
+        watched = false;
+        signal.removeEventListener('abort', stop);
+        for (const entry of waiting.splice(0)) entry.taken();
+      }
+    },
+  };
+}
