@@ -24,7 +24,8 @@ const registrationRequest = z
     address: z.string().refine((text) => isIP(text) !== 0, { error: 'must be an IP address' }),
     ports: z
       .record(label, port)
-      .refine((ports) => Object.keys(ports).length >= 1 && Object.keys(ports).length <= 64, { error: 'must have 1 to 64 ports' }),
+      .refine((ports) => Object.keys(ports).length <= 64, { error: 'must have at most 64 ports' })
+      .default({}),
     labels: z.record(z.string().min(1).max(317), z.string().max(63)).default({}),
     weight: z.int().min(0).max(1_000_000).default(1),
     serviceAccount: label.default('default'),
@@ -51,13 +52,18 @@ const registrationRequest = z
       .min(1)
       .max(64)
       .optional(),
+    ready: z.boolean().default(true),
     ttlSeconds: z.number().min(1).max(300).default(15),
   })
   .refine((request) => request.service !== undefined || Object.keys(request.labels).length > 0, {
     error: 'needs a service or labels that a Service selects',
+  })
+  .refine((request) => request.sidecar !== undefined || Object.keys(request.ports).length > 0, {
+    path: ['ports'],
+    error: 'must have at least one port where there is no sidecar: nothing could be reached',
   });
 
-const heartbeat = z.strictObject({ draining: z.boolean().optional() });
+const heartbeat = z.strictObject({ draining: z.boolean().optional(), ready: z.boolean().optional() });
 const HOLDER = { authorization: 'Bearer and the lease secret.' };
 const ID = { id: 'From the answer to the registration.' };
 
@@ -110,7 +116,7 @@ export const registrations: Area = (app, context) => {
     {
       schema: doc({
         tag: 'registrations',
-        summary: 'Renews the lease; `draining: true` takes the workload out of balancing.',
+        summary: 'Renews the lease; `ready: false` and `draining: true` take the workload out of balancing.',
         body: heartbeat,
         path: ID,
         headers: HOLDER,

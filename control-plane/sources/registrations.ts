@@ -31,6 +31,8 @@ export interface RegistrationRequest {
   };
   /** Ports of the service that is made when there is none. Default: 80 for a port named `http`, else the application's own number. */
   readonly servicePorts?: readonly { readonly name: string; readonly port: number; readonly protocol: string }[];
+  /** False = known, but not yet answering: it gets traffic after a heartbeat says that it is ready. */
+  readonly ready: boolean;
   readonly ttlMs: number;
 }
 
@@ -59,8 +61,8 @@ export class RegistrationError extends Error {
 export interface Registrations {
   readonly source: Source;
   register(request: RegistrationRequest): Registered;
-  /** Renews the lease; a `draining` that differs changes the world. */
-  heartbeat(id: string, secret: string, state: { readonly draining?: boolean }): { readonly ttlMs: number };
+  /** Renews the lease; a `draining` or `ready` that differs changes the world. */
+  heartbeat(id: string, secret: string, state: { readonly draining?: boolean; readonly ready?: boolean }): { readonly ttlMs: number };
   /** Ends the lease at once. */
   remove(id: string, secret: string): { readonly changeId: string };
   /** The registration, for its holder only. */
@@ -166,8 +168,9 @@ export function createRegistrations(deps: RegistrationsDeps): Registrations {
     },
     heartbeat(id, secret, state) {
       const lease = found(id, secret);
-      if (state.draining !== undefined && state.draining !== lease.registration.draining) {
-        const next: Lease = { ...lease, registration: { ...lease.registration, draining: state.draining } };
+      const { draining = lease.registration.draining, ready = lease.registration.ready } = state;
+      if (draining !== lease.registration.draining || ready !== lease.registration.ready) {
+        const next: Lease = { ...lease, registration: { ...lease.registration, draining, ready } };
         save(next);
         lease.cancel();
         leases.set(id, next);
@@ -211,7 +214,8 @@ function resourcesOf(registrations: readonly Registration[], foreign: ReadonlyMa
   for (const registration of registrations.toSorted((left, right) => (workloadKey(left) < workloadKey(right) ? -1 : 1))) {
     const key = `${registration.namespace}/${registration.service ?? ''}`;
     const defined = registration.service === undefined ? undefined : foreign.get(key);
-    if (registration.service !== undefined && defined === undefined && !made.has(key))
+    const takesCalls = Object.keys(registration.ports).length > 0;
+    if (registration.service !== undefined && takesCalls && defined === undefined && !made.has(key))
       made.set(key, implicitService(registration, registration.service));
     workloads.push(workloadOf(registration, defined));
   }
@@ -229,6 +233,7 @@ function workloadOf(registration: Registration, service: ServiceModel | undefine
   if (registration.locality !== undefined) spec['locality'] = { ...registration.locality };
   if (registration.sidecar !== undefined) spec['sidecar'] = { ...registration.sidecar };
   if (registration.draining) spec['draining'] = true;
+  if (!registration.ready) spec['healthy'] = false;
   return resource('meshwork.dev/v1alpha1', 'Workload', registration, registration.name, { ...fromService, ...registration.labels }, spec);
 }
 
