@@ -50,6 +50,9 @@ export const ERRORS = {
   // Routing.
   routeNotFound: row(404, 12, 'NR', 'route_not_found', 'never', '', 'No route matches this host and path.'),
   clusterNotFound: row(503, 14, 'NC', 'cluster_not_found', 'never', '', 'The route names a cluster that does not exist.'),
+  // A route may choose the status of an unknown cluster.
+  clusterNotFound404: row(404, 14, 'NC', 'cluster_not_found', 'never', '', 'The route names a cluster that does not exist.'),
+  clusterNotFound500: row(500, 14, 'NC', 'cluster_not_found', 'never', '', 'The route names a cluster that does not exist.'),
   loopDetected: row(508, 13, 'LH', 'loop_detected', 'never', '', 'The request came back to the same proxy.'),
   // Policy.
   rbacDenied: row(403, 7, '', 'rbac_access_denied', 'never', '', 'RBAC: access denied'),
@@ -67,6 +70,7 @@ export const ERRORS = {
     '',
     'A circuit breaker of the cluster is open: too many connections, pending requests or requests.',
   ),
+  dropOverload: row(503, 14, 'DO', 'drop_overload', 'never', '', 'The control plane asks to drop a share of the requests to this cluster.'),
   connectFailed: row(
     503,
     14,

@@ -191,7 +191,7 @@ export class UpstreamCluster {
     const drop = this.#assignment?.dropPercent ?? 0;
     if (drop > 0 && this.#deps.random() * 100 < drop) {
       this.stats.dropped.inc();
-      throw new ProxyError('overflow', `The control plane asks to drop ${drop} % of the requests to cluster ${this.name}.`);
+      throw new ProxyError('dropOverload');
     }
     const member = this.#choose(request);
     if (member === undefined) {

@@ -1,0 +1,175 @@
+/** A forwarding route as a service, put together at push: hash, rewrites and headers, then mirrors, time-outs, retries and the cluster. */
+import type { Clock } from '../../lib/clock.ts';
+import type { Counter } from '../../lib/metrics.ts';
+import type { Random } from '../../lib/random.ts';
+import type { Wheel } from '../../lib/wheel.ts';
+import type { RetryPolicy, RouteMatch } from '../../xds/snapshot.ts';
+import type { ForwardAction } from '../../xds/snapshot.ts';
+import { ProxyError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import { compileRetryRules } from '../filters/retry-rules.ts';
+import { retry } from '../filters/retry.ts';
+import { attemptTimeout, routeTimeout } from '../filters/timeout.ts';
+import type { ProxyRequest, ProxyResponse, Service } from '../service.ts';
+import type { ClusterRef } from '../upstream/cluster-pool.ts';
+import type { UpstreamCluster } from '../upstream/cluster.ts';
+import { takeControls, withControls } from './controls.ts';
+import type { Controls } from './controls.ts';
+import { addCookie, compileHash } from './hash.ts';
+import { compileMirrors } from './mirror.ts';
+import type { CompiledMutations } from './mutations.ts';
+import { compileHostRewrite, compilePathRewrite } from './rewrite.ts';
+
+/** What routes need of the world. */
+export interface ForwardDeps {
+  readonly clusters: { get(name: string): UpstreamCluster | undefined; ref(name: string): ClusterRef };
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly wheel: Wheel;
+  /** Counts copies that were not sent. */
+  readonly mirrorsDropped: Counter;
+  /** The connection manager's stream_idle_timeout, for routes that set none; 0 or absent = none. */
+  readonly streamIdleTimeoutMs?: number;
+  /** False = `x-envoy-*` control headers are taken off without effect. Default true: the edge has stripped those from outside (rule R6). */
+  readonly honourControls?: boolean;
+}
+
+export interface ForwardInput {
+  readonly action: ForwardAction;
+  /** Name, or the request header that names it. */
+  readonly target: { readonly kind: 'cluster'; readonly cluster: string } | { readonly kind: 'header'; readonly header: string };
+  readonly matched: RouteMatch['path'];
+  readonly retryPolicy: RetryPolicy | undefined;
+  readonly hostRewriteLiteral: string | undefined;
+  readonly mutations: CompiledMutations;
+  readonly attemptCountInRequest: boolean;
+  readonly attemptCountInResponse: boolean;
+  readonly path: string;
+}
+
+/** Envoy's route timeout where none is configured. */
+export const ROUTE_TIMEOUT_MS = 15_000;
+const ATTEMPT_COUNT = 'x-envoy-attempt-count';
+const EXPECTED_TIMEOUT = 'x-envoy-expected-rq-timeout-ms';
+
+/** Compiles the service. Throws `ConfigError` for what cannot be. */
+export function compileForward(input: ForwardInput, deps: ForwardDeps): Service {
+  const { action, path, mutations } = input;
+  const hash = compileHash(action.hashPolicies, deps.random, path);
+  const rewritePath = compilePathRewrite(action, input.matched, path);
+  const rewriteHost = compileHostRewrite(action, input.hostRewriteLiteral);
+  const mirrors = compileMirrors(
+    action.mirrors.map((mirror) => ({
+      cluster: deps.clusters.ref(mirror.cluster),
+      fraction: mirror.fraction,
+      shadowHost: !mirror.disableShadowHostSuffix,
+    })),
+    { random: deps.random, dropped: deps.mirrorsDropped },
+  );
+  const usual = compileAttempts(input, deps, {});
+  const honour = deps.honourControls ?? true;
+  const send = (request: ProxyRequest): Promise<ProxyResponse> => {
+    const controls = takeControls(request.headers, honour);
+    mutations.request?.(request);
+    if (rewritePath !== undefined) {
+      request.headers.set('x-envoy-original-path', request.path);
+      request.path = rewritePath(request.path);
+    }
+    rewriteHost?.(request);
+    mirrors?.(request);
+    if (controls === undefined) return usual(request);
+    // Few requests bring headers of this kind, so they may pay for a chain of their own.
+    return compileAttempts(input, deps, controls)(request);
+  };
+  const onResponse = mutations.response;
+  const { attemptCountInResponse } = input;
+  if (hash === undefined && onResponse === undefined && !attemptCountInResponse) return send;
+  return async (request) => {
+    const cookie = hash?.apply(request);
+    const response = await send(request);
+    if (attemptCountInResponse) response.headers.set(ATTEMPT_COUNT, String(request.info.attemptCount));
+    onResponse?.(request, response);
+    if (cookie !== undefined) addCookie(response, cookie);
+    return response;
+  };
+}
+
+/** The time-outs, the retries and the cluster, with what a request asked for on top of what the route says. */
+function compileAttempts(input: ForwardInput, deps: ForwardDeps, controls: Controls): Service {
+  const { action, path } = input;
+  const clusterOf = compileTarget(input, deps);
+  let service = compileSend(input, clusterOf);
+  const timeoutMs = controls.timeoutMs ?? action.timeoutMs;
+  const policy = withControls(input.retryPolicy, controls);
+  const perTryMs = controls.perTryTimeoutMs ?? policy?.perTryTimeoutMs ?? 0;
+  // A per-try time-out that is no shorter than the whole cannot come first.
+  const perTry = perTryMs > 0 && (timeoutMs === 0 || perTryMs < timeoutMs) ? perTryMs : 0;
+  const { clock, random, wheel } = deps;
+  const anyCluster = (): UpstreamCluster | undefined => clusterOf(undefined);
+  const onTimeout = (code: ErrorCode): void => {
+    const stats = anyCluster()?.stats;
+    if (code === 'perTryTimeout') stats?.rqPerTryTimeout.inc();
+    else if (code === 'upstreamTimeout') stats?.rqTimeout.inc();
+  };
+  if (perTry > 0) service = attemptTimeout(perTry, { clock, wheel, onTimeout })(service);
+  const attemptCountInRequest = input.attemptCountInRequest
+    ? (request: ProxyRequest): void => request.headers.set(ATTEMPT_COUNT, String(request.info.attemptCount))
+    : undefined;
+  if (policy !== undefined) {
+    const rules = compileRetryRules(policy, `${path}.retry_policy`);
+    const budget = (): UpstreamCluster['limits']['DEFAULT'] | undefined => anyCluster()?.limits[action.priority];
+    service = retry(rules, { clock, random, wheel, budget, counters: () => anyCluster()?.stats }, attemptCountInRequest)(service);
+  } else service = onlyAttempt(service, attemptCountInRequest);
+  const idleTimeoutMs = action.idleTimeoutMs ?? deps.streamIdleTimeoutMs ?? 0;
+  const timeouts = routeTimeout({ timeoutMs, idleTimeoutMs, maxDurationMs: action.maxStreamDurationMs ?? 0 }, { clock, wheel, onTimeout });
+  if (timeouts !== undefined) service = timeouts(service);
+  return timeoutMs > 0 ? expecting(service, String(perTry > 0 ? perTry : timeoutMs)) : service;
+}
+
+/** The first and only attempt, counted. */
+function onlyAttempt(next: Service, onAttempt: ((request: ProxyRequest) => void) | undefined): Service {
+  return (request) => {
+    request.info.attemptCount = 1;
+    onAttempt?.(request);
+    return next(request);
+  };
+}
+
+/** Tells the upstream how long somebody will wait for it. */
+function expecting(next: Service, ms: string): Service {
+  return (request) => {
+    request.headers.set(EXPECTED_TIMEOUT, ms);
+    return next(request);
+  };
+}
+
+type ClusterOf = (request: ProxyRequest | undefined) => UpstreamCluster | undefined;
+
+function compileTarget({ target }: ForwardInput, deps: ForwardDeps): ClusterOf {
+  if (target.kind === 'cluster') {
+    const ref = deps.clusters.ref(target.cluster);
+    return () => ref.current;
+  }
+  const name = target.header.toLowerCase();
+  return (request) => {
+    const cluster = request?.headers.get(name);
+    return cluster === undefined ? undefined : deps.clusters.get(cluster);
+  };
+}
+
+function compileSend({ action, target }: ForwardInput, clusterOf: ClusterOf): Service {
+  const autoHost = action.hostRewrite?.kind === 'auto';
+  const { priority, clusterNotFoundStatus } = action;
+  const name = target.kind === 'cluster' ? `cluster ${target.cluster}` : `cluster named by header ${target.header}`;
+  return (request) => {
+    const cluster = clusterOf(request);
+    if (cluster !== undefined) return cluster.send(request, priority, autoHost);
+    return Promise.reject(new ProxyError(NOT_FOUND[clusterNotFoundStatus], `There is no ${name}.`));
+  };
+}
+
+/** Envoy lets a route choose the status of an unknown cluster. */
+const NOT_FOUND = { 503: 'clusterNotFound', 404: 'clusterNotFound404', 500: 'clusterNotFound500' } as const satisfies Record<
+  number,
+  ErrorCode
+>;
