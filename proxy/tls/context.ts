@@ -111,7 +111,7 @@ export function missingSecrets(tls: CommonTls, secrets: Secrets): string[] {
 
 /** What the secrets say, as text: everything that the hash covers. */
 interface Material {
-  readonly pairs: readonly { readonly chainPem: string; readonly keyPem: string; readonly path: string }[];
+  readonly pairs: readonly { readonly chainPem: string; readonly keyPem: string }[];
   readonly validation: { readonly rootsPem: string; readonly trustUnverified: boolean } | undefined;
   readonly names: readonly SanMatch[];
 }
@@ -162,7 +162,7 @@ function buildUpstream(tls: UpstreamTls, material: Material, key: string, path: 
 
 function buildCommon(tls: CommonTls, material: Material, key: string, path: string, shared: Shared, peer: 'client' | 'server') {
   if (tls.minVersion > tls.maxVersion) throw new ConfigError(path, `min version ${tls.minVersion} is above max version ${tls.maxVersion}`);
-  for (const pair of material.pairs) checkPair(pair.chainPem, pair.keyPem, pair.path);
+  material.pairs.forEach((pair, index) => checkPair(pair.chainPem, pair.keyPem, `${path}.certificates[${index}]`));
   const { validation } = material;
   const roots =
     validation === undefined ? [] : guard(`${path}.validation`, () => readRoots(validation.rootsPem, validation.trustUnverified));
@@ -221,7 +221,7 @@ function collect(tls: CommonTls, secrets: Secrets, path: string): Material {
     const { content, name } = resolve(ref, secrets, place);
     if (content.kind !== 'certificate') throw new ConfigError(place, `secret "${name}" should be a certificate, received ${content.kind}`);
     if (content.chainPem === '' || content.keyPem === '') throw new ConfigError(place, `secret "${name}" has no certificate or no key`);
-    return { chainPem: content.chainPem, keyPem: content.keyPem, path: place };
+    return { chainPem: content.chainPem, keyPem: content.keyPem };
   });
   if (tls.validation === undefined) {
     if (tls.matchSubjectAltNames.length > 0)
