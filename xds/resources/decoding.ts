@@ -7,11 +7,21 @@ export class DecodeError extends Error {
   readonly resource: string;
   /** For example `load_assignment.endpoints[0].lb_endpoints[3]`, in the names of the protos. */
   readonly path: string;
+  readonly problem: string;
+  /** Whether the message begins with a place in a file. */
+  readonly located: boolean;
 
-  constructor(resource: string, path: string, problem: string) {
-    super([resource, path, problem].filter((part) => part !== '').join(': '));
+  constructor(resource: string, path: string, problem: string, file = '') {
+    super([file, resource, path, problem].filter((part) => part !== '').join(': '));
     this.resource = resource;
     this.path = path;
+    this.problem = problem;
+    this.located = file !== '';
+  }
+
+  /** The same error with the place in a file, `file:line:column`. */
+  at(file: string): DecodeError {
+    return new DecodeError(this.resource, this.path, this.problem, file);
   }
 }
 
