@@ -24,6 +24,13 @@ const server = createServer((request, response) => {
 });
 server.keepAliveTimeout = 75_000;
 server.listen(Number(process.env['DEMO_PORT'] ?? 0), '127.0.0.1');
+// Whoever started it is gone without a word (killed): so is this.
+const parent = process.ppid;
+const lookUp = (): void => {
+  if (process.ppid === parent) clock.after(1_000, lookUp);
+  else process.exit(0);
+};
+lookUp();
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   process.once(signal, () => {
     server.close(() => process.exit(0));

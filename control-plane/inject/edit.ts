@@ -143,7 +143,9 @@ export function seqAt(node: unknown, ...path: readonly string[]): SeqNode | unde
 /** The scalar's value as text, or undefined. */
 export function textAt(node: unknown, ...path: readonly string[]): string | undefined {
   const found = walk(node, path);
-  return isScalar(found) && found.value !== null && found.value !== undefined ? String(found.value) : undefined;
+  if (!isScalar(found)) return undefined;
+  const { value } = found;
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? String(value) : undefined;
 }
 
 function walk(node: unknown, path: readonly string[]): unknown {

@@ -17,8 +17,8 @@ const REQUEST: RegistrationRequest = {
   ports: { http: 9080 },
   labels: { version: 'v1' },
   weight: 1,
-  ready: true,
   serviceAccount: 'reviews',
+  ready: true,
   ttlMs: 10_000,
   sidecar: { inboundPort: 20006, outboundPort: 20001, bindAddress: '127.0.0.1', adminPort: 20000 },
 };

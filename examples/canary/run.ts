@@ -20,7 +20,9 @@ writeFileSync(file, WRITTEN);
 /** Waits until a proxy has the newest change of the file. */
 async function changed(before: string): Promise<void> {
   for (;;) {
-    const [newest] = (await api.call<{ changes: readonly { id: string; source: string }[] }>('/api/v1/changes')).body.changes.filter((change) => change.source === 'files');
+    const [newest] = (await api.call<{ changes: readonly { id: string; source: string }[] }>('/api/v1/changes')).body.changes.filter(
+      (change) => change.source === 'files',
+    );
     if (newest !== undefined && newest.id !== before) {
       await api.call(`/api/v1/changes/${newest.id}?wait=5s`);
       return;
@@ -35,7 +37,21 @@ async function newestChange(): Promise<string> {
 }
 
 try {
-  await fleet.start('control-plane', ['control-plane', '-f', file, '--xds', `127.0.0.1:${xds}`, '--xds-tls', `127.0.0.1:${xdsTls}`, '--api', `127.0.0.1:${apiPort}`, '--metrics', `127.0.0.1:${metrics}`, '-o', 'json']).firstLine;
+  await fleet.start('control-plane', [
+    'control-plane',
+    '-f',
+    file,
+    '--xds',
+    `127.0.0.1:${xds}`,
+    '--xds-tls',
+    `127.0.0.1:${xdsTls}`,
+    '--api',
+    `127.0.0.1:${apiPort}`,
+    '--metrics',
+    `127.0.0.1:${metrics}`,
+    '-o',
+    'json',
+  ]).firstLine;
   const start = (name: string, service: string, version: string, index: number): number => {
     const [application, outbound, inbound, admin] = ports.slice(index * 4, index * 4 + 4) as [number, number, number, number];
     const args = ['run', '--service', service, '--name', name, '--version', version, '--control-plane', api.baseUrl];
@@ -54,7 +70,11 @@ try {
     return load.outcomes[0]?.ok === true;
   };
   let tries = 0;
-  while (!(await probe()) || (await api.call<{ endpoints: readonly { ready: boolean }[] }>('/api/v1/endpoints')).body.endpoints.filter((endpoint) => endpoint.ready).length < 4) {
+  while (
+    !(await probe()) ||
+    (await api.call<{ endpoints: readonly { ready: boolean }[] }>('/api/v1/endpoints')).body.endpoints.filter((endpoint) => endpoint.ready)
+      .length < 4
+  ) {
     if (++tries > 300) throw new Error(`the mesh did not become ready:\n${fleet.logTail('caller-1')}`);
     await sleep(clock, 100);
   }

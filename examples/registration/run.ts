@@ -19,13 +19,26 @@ const endpoints = async (): Promise<number> => {
 const until = async (count: number, within: number): Promise<void> => {
   const deadlineMs = clock.now() + within;
   while ((await endpoints()) !== count) {
-    if (clock.now() > deadlineMs) throw new Error(`expected ${count} endpoints of greeter within ${within} ms, there are ${await endpoints()}`);
+    if (clock.now() > deadlineMs)
+      throw new Error(`expected ${count} endpoints of greeter within ${within} ms, there are ${await endpoints()}`);
     await sleep(clock, 50);
   }
 };
 
 try {
-  await fleet.start('control-plane', ['control-plane', '--xds', `127.0.0.1:${xds}`, '--xds-tls', `127.0.0.1:${xdsTls}`, '--api', `127.0.0.1:${apiPort}`, '--metrics', `127.0.0.1:${metrics}`, '-o', 'json']).firstLine;
+  await fleet.start('control-plane', [
+    'control-plane',
+    '--xds',
+    `127.0.0.1:${xds}`,
+    '--xds-tls',
+    `127.0.0.1:${xdsTls}`,
+    '--api',
+    `127.0.0.1:${apiPort}`,
+    '--metrics',
+    `127.0.0.1:${metrics}`,
+    '-o',
+    'json',
+  ]).firstLine;
   const service = spawn(process.execPath, [SERVICE], { stdio: 'inherit', env: { ...process.env, CONTROL_PLANE: api.baseUrl } });
   const ended = new Promise((resolve) => service.once('exit', resolve));
   await until(1, 10_000);

@@ -22,10 +22,17 @@ const { lease } = (await answer.json()) as Registration;
 console.log(`registered as an instance of greeter on port ${port}`);
 
 const call = (method: string, path: string): Promise<Response> =>
-  fetch(`${API}/api/v1/registrations/${lease.id}${path}`, { method, headers: { authorization: `Bearer ${lease.secret}`, 'content-type': 'application/json' }, body: '{}' });
+  fetch(`${API}/api/v1/registrations/${lease.id}${path}`, {
+    method,
+    headers: { authorization: `Bearer ${lease.secret}`, 'content-type': 'application/json' },
+    body: '{}',
+  });
 
 // A third of the lease: two heartbeats may get lost.
-const heartbeats = setInterval(() => void call('PUT', '/heartbeat').catch((error: unknown) => console.error('heartbeat failed:', error)), lease.ttlMs / 3);
+const heartbeats = setInterval(
+  () => void call('PUT', '/heartbeat').catch((error: unknown) => console.error('heartbeat failed:', error)),
+  lease.ttlMs / 3,
+);
 
 process.once('SIGTERM', () => {
   clearInterval(heartbeats);
