@@ -16,6 +16,8 @@ export interface ConnectDiscoveryOptions {
   readonly targets: readonly string[];
   /** Asked for every connection, so that a renewed certificate is used by the next one. */
   readonly credentials: () => ChannelCredentials;
+  /** Name for SNI and for the check of the server's certificate. Needed over TLS where a target is an IP address, which SNI does not take. */
+  readonly serverName?: string;
   /** Asked for every stream: tokens and the like. */
   readonly metadata?: () => Readonly<Record<string, string>>;
   readonly mode: Mode;
@@ -172,7 +174,9 @@ class ClientStream {
   constructor(target: string, mode: Mode, session: ClientSession, options: ConnectDiscoveryOptions, events: StreamEvents) {
     this.#session = session;
     this.#events = events;
-    this.#client = new Client(target, options.credentials(), discoveryChannelOptions(options));
+    const { serverName } = options;
+    const named = serverName === undefined ? {} : { 'grpc.ssl_target_name_override': serverName };
+    this.#client = new Client(target, options.credentials(), { ...discoveryChannelOptions(options), ...named });
     const { path, requestSerialize, responseDeserialize } = aggregated(mode).definition;
     const metadata = new Metadata();
     for (const [name, value] of Object.entries(options.metadata?.() ?? {})) metadata.set(name, value);

@@ -94,7 +94,7 @@ export function serveDiscovery(
     },
     close: () => {
       closed = true;
-      for (const binding of [...open]) binding.close(CODES.unavailable, 'the control plane is stopping');
+      for (const binding of open) binding.close(CODES.unavailable, 'the control plane is stopping');
     },
   };
 }

@@ -68,7 +68,7 @@ async function controlPlane(resources: readonly EncodedResource[], port = 0, ide
 interface Sidecar {
   readonly client: DiscoveryClient;
   readonly updates: ClientUpdate[];
-  has(typeUrl: string, name: string): string | undefined;
+  readonly has: (typeUrl: string, name: string) => string | undefined;
 }
 
 function sidecar(target: string, mode: Mode, options: Partial<ConnectDiscoveryOptions> = {}): Sidecar {
@@ -126,6 +126,8 @@ for (const mode of ['delta', 'sotw'] as const) {
     const first = await controlPlane([testResource(CLUSTER_TYPE, 'a'), testResource(CLUSTER_TYPE, 'b')]);
     const { client, has, updates } = sidecar(first.target, mode);
     client.subscribe(CLUSTER_TYPE, ['*']);
+    client.subscribe(LISTENER_TYPE, ['*']);
+    client.subscribe(ROUTE_TYPE, ['r']);
     await until(() => has(CLUSTER_TYPE, 'b') !== undefined, 'clusters came');
     first.close();
     await until(() => client.connection.state === 'waiting', 'the loss was noticed');

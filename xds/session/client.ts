@@ -245,21 +245,21 @@ export class ClientSession {
     const repeated = problems.length > 0 && problems.every((problem) => isRepeated(type, update.version, problem));
     const ttls = new Map(job.resources.filter((wire) => wire.ttlMs !== undefined).map((wire) => [wire.name, wire]));
     for (const resource of update.upserts) {
-      type.missingDueMs.delete(resource.name);
+      type.heard(resource.name);
       type.missing.delete(resource.name);
       if (whole || bad.has(resource.name)) continue;
       type.versions.set(resource.name, resource.version);
       type.rejections.delete(resource.name);
       this.#refresh(type, ttls.get(resource.name) ?? resource);
     }
-    for (const resource of job.resources) for (const alias of resource.aliases ?? []) type.missingDueMs.delete(alias);
+    for (const resource of job.resources) for (const alias of resource.aliases ?? []) type.heard(alias);
     if (!whole) type.rejections.delete('');
     for (const { name, message } of problems) {
       if (name === '' || type.matches(name)) type.rejections.set(name, { version: update.version, message });
     }
     for (const name of whole ? [] : update.removals) {
       type.forget(name);
-      type.missingDueMs.delete(name);
+      type.heard(name);
       if (type.names.has(name)) type.missing.add(name);
     }
     if (update.cause !== 'response') return;

@@ -44,7 +44,11 @@ export class RequestedType {
   #named = false;
   #changed = false;
   #answers: Answer[] = [];
-  readonly #onStream = new Set<string>();
+  /** Names that the server may believe to be subscribed: a request with a stale nonce may have been ignored, an ACK is not. */
+  #onStream = new Set<string>();
+  /** Given up and wanted again before the server surely knew: it must be made to send them again. */
+  readonly #again = new Set<string>();
+  #withheld = false;
 
   constructor(typeUrl: string) {
     this.typeUrl = typeUrl;
@@ -67,6 +71,7 @@ export class RequestedType {
       } else if (!this.names.has(name)) {
         this.names.add(name);
         this.#changed = true;
+        if (this.#onStream.has(name) && !this.wildcard) this.#again.add(name);
       }
     }
   }
@@ -81,11 +86,18 @@ export class RequestedType {
         this.#changed = true;
         this.missingDueMs.delete(name);
         this.missing.delete(name);
+        this.#again.delete(name);
       }
     }
     const dropped = [...this.versions.keys()].filter((name) => !this.matches(name));
     for (const name of dropped) this.forget(name);
     return dropped;
+  }
+
+  /** The server has spoken of a name. */
+  heard(name: string): void {
+    this.missingDueMs.delete(name);
+    this.#again.delete(name);
   }
 
   forget(name: string): void {
@@ -101,6 +113,8 @@ export class RequestedType {
     this.#named = false;
     this.#answers = [];
     this.#onStream.clear();
+    this.#again.clear();
+    this.#withheld = false;
     this.missingDueMs.clear();
     this.unsettled = 0;
   }
@@ -153,7 +167,8 @@ export class RequestedType {
     if (!this.#changed) return undefined;
     this.#changed = false;
     const wanted = new Set(this.#list());
-    const subscribe = [...wanted].filter((name) => !this.#onStream.has(name));
+    const subscribe = [...wanted].filter((name) => !this.#onStream.has(name) || this.#again.has(name));
+    this.#again.clear();
     const unsubscribe = [...this.#onStream].filter((name) => !wanted.has(name));
     for (const name of subscribe) this.#onStream.add(name);
     for (const name of unsubscribe) this.#onStream.delete(name);
@@ -170,10 +185,14 @@ export class RequestedType {
       return undefined;
     }
     this.#started = true;
-    this.#changed = false;
+    // Two requests, without and with the names: to the server they are then new, and new names are always sent (rule 22).
+    this.#withheld = this.#again.size > 0 && !this.#withheld;
+    this.#changed = this.#withheld;
     const legacy = this.wildcard && this.names.size === 0 && this.fullState && !this.#named;
-    const resourceNames = legacy ? [] : this.#list();
+    const resourceNames = legacy ? [] : this.#list().filter((name) => !this.#withheld || !this.#again.has(name));
     if (resourceNames.length > 0) this.#named = true;
+    if (answer !== undefined) this.#onStream = new Set(resourceNames);
+    else for (const name of resourceNames) this.#onStream.add(name);
     return {
       mode: 'sotw',
       typeUrl: this.typeUrl,

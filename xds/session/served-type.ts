@@ -57,6 +57,8 @@ export class ServedType {
   rejection: { readonly version: string; readonly message: string } | undefined;
   /** The parent type changed something that the client warms again: the next request is answered in full (rule 32). */
   answerNext = false;
+  /** The client came back with resources of an earlier stream. */
+  resumed = false;
   /** Since when a send waits for other types; undefined = it does not. */
   heldSinceMs: number | undefined;
   readonly sent = new Map<string, Sent>();
@@ -186,6 +188,7 @@ export class ServedType {
       else this.#forget(name);
     }
     if (change.wildcardRemoved) this.#forgetUnwanted();
+    if (initialVersions.size > 0) this.resumed = true;
     for (const [name, version] of initialVersions) {
       if (this.subscription.matches(name)) this.sent.set(name, { version, resource: undefined });
     }
@@ -260,8 +263,8 @@ export class ServedType {
   }
 
   #forgetUnwanted(): void {
-    for (const name of [...this.sent.keys()]) if (!this.subscription.matches(name)) this.#forget(name);
-    for (const name of [...this.#pending]) if (!this.subscription.matches(name)) this.#forget(name);
+    for (const name of this.sent.keys()) if (!this.subscription.matches(name)) this.#forget(name);
+    for (const name of this.#pending) if (!this.subscription.matches(name)) this.#forget(name);
   }
 
   /** A resource is booked under its name and under each alias that was asked for. */

@@ -177,6 +177,7 @@ export class ServerSession {
     const removalsHeld = !late && plan.removals.length > 0 && this.#referrersUnsettled(type);
     const onlyRemovals = plan.upserts.length === 0 && plan.absents.length === 0;
     if (removalsHeld && onlyRemovals) return this.#hold(type, nowMs);
+    if (!removalsHeld && plan.removals.length > 0) type.resumed = false;
     if (this.mode === 'delta') return this.#respondDelta(type, plan, removalsHeld);
     return this.#respondSotw(type, plan, removalsHeld);
   }
@@ -253,8 +254,13 @@ export class ServerSession {
     return false;
   }
 
+  /** A client that came back with what it had will ask for the types that point at it, even if it has not yet. */
   #referrersUnsettled(type: ServedType): boolean {
-    return (REFERRERS.get(type.typeUrl) ?? []).some((typeUrl) => this.#types.get(typeUrl)?.settled === false);
+    const resumed = type.resumed && this.#options.typeUrl === undefined;
+    return (REFERRERS.get(type.typeUrl) ?? []).some((typeUrl) => {
+      const referrer = this.#types.get(typeUrl);
+      return referrer === undefined ? resumed : !referrer.settled;
+    });
   }
 
   #hold(type: ServedType, nowMs: number): undefined {
