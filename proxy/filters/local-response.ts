@@ -31,15 +31,20 @@ export function errorResponse(request: ProxyRequest, error: ProxyError): ProxyRe
 
 /** Outermost but for observation: what fails inside is answered here. A client that went away gets no answer, its error goes on to the codec. */
 export const mapErrors: Filter = (next) => (request) =>
-  next(request).catch((thrown: unknown) => {
-    const error = ProxyError.from(thrown);
-    if (error.code === 'downstreamReset') {
+  next(request).then(
+    (response) => {
+      const info = request.info;
+      if (info.responseDetails === '') info.responseDetails = info.endpoint === undefined ? 'direct_response' : 'via_upstream';
+      return response;
+    },
+    (thrown: unknown) => {
+      const error = ProxyError.from(thrown);
+      if (error.code !== 'downstreamReset') return errorResponse(request, error);
       request.info.responseFlags = 'DC';
       request.info.responseDetails = error.row.details;
       throw error;
-    }
-    return errorResponse(request, error);
-  });
+    },
+  );
 
 export function isGrpc(request: ProxyRequest): boolean {
   const type = request.headers.get('content-type');

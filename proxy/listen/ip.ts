@@ -78,6 +78,6 @@ function ipv6Number(address: string): bigint {
   const [left = '', right] = text.split('::');
   const head = left === '' ? [] : left.split(':');
   const end = right === undefined || right === '' ? [] : right.split(':');
-  const groups = [...head, ...new Array<string>(8 - head.length - end.length).fill('0'), ...end];
+  const groups = [...head, ...Array.from({ length: 8 - head.length - end.length }, () => '0'), ...end];
   return groups.reduce((value, group) => (value << 16n) | BigInt(`0x${group}`), 0n);
 }

@@ -1,0 +1,241 @@
+/** Configuration over one xDS stream: what to ask for, what comes, what of it is good, and the answer to each response. */
+import { DecodeError, decodeResource, kindOf, resourceJson, TYPE_URLS } from '../xds/resources/index.ts';
+import { connectDiscovery } from '../xds/stream.ts';
+import { ConfigError } from './errors.ts';
+import { routesOfListener, secretsOfCluster, secretsOfListener } from './warming.ts';
+import type { Kind, ResourceStore } from './resource-store.ts';
+import type { RuntimeHolder } from './runtime.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { Counter, Gauge, Registry } from '../lib/metrics.ts';
+import type { ConnectDiscoveryOptions, DiscoveryClient, DiscoveryConnection } from '../xds/stream.ts';
+import type { ClientUpdate, Problem } from '../xds/session/client.ts';
+import type { Decoded, Kind as WireKind } from '../xds/resources/index.ts';
+
+export interface AdsOptions extends Pick<
+  ConnectDiscoveryOptions,
+  'targets' | 'credentials' | 'metadata' | 'mode' | 'node' | 'clock' | 'random'
+> {
+  readonly store: ResourceStore;
+  readonly runtime: RuntimeHolder;
+  /** Compiles one resource by itself. Throws ConfigError for one that could never be in force. */
+  readonly check: (decoded: Decoded) => void;
+  readonly log: Log;
+  readonly registry: Registry;
+  /** Which kinds are asked for as a whole. */
+  readonly wildcards: readonly ('listeners' | 'clusters')[];
+  readonly onConnection?: (connection: DiscoveryConnection) => void;
+}
+
+export interface Ads {
+  readonly connection: DiscoveryConnection;
+  /** Kinds asked for as a whole that have had a first answer. */
+  readonly synced: ReadonlySet<Kind>;
+  /** Asks for what the resources of the bootstrap name. */
+  subscribeNamed(): void;
+  close(): void;
+}
+
+const KIND_OF_WIRE: Readonly<Record<WireKind, Kind>> = {
+  listener: 'listeners',
+  route: 'routes',
+  cluster: 'clusters',
+  endpoints: 'endpoints',
+  secret: 'secrets',
+};
+
+const WIRE_OF_KIND = { listeners: 'listener', routes: 'route', clusters: 'cluster', endpoints: 'endpoints', secrets: 'secret' } as const;
+const NAMED: readonly Kind[] = ['endpoints', 'routes', 'secrets'];
+const WARNINGS_TOLD_MAX = 5;
+
+/** Connects and stays connected. Resources go to the store; what is good goes in force, what is bad is named in the answer. */
+export function connectAds(options: AdsOptions): Ads {
+  const { store, log } = options;
+  const subscribed = new Map<Kind, Set<string>>(NAMED.map((kind) => [kind, new Set<string>()]));
+  const synced = new Set<Kind>();
+  const stats = updateStats(options.registry);
+  const client: DiscoveryClient = connectDiscovery({
+    targets: options.targets,
+    credentials: options.credentials,
+    ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
+    mode: options.mode,
+    node: options.node,
+    clock: options.clock,
+    random: options.random,
+    onUpdate: (update) => void receive(update),
+    onConnection: (connection) => {
+      stats.connected.set(connection.state === 'synced' || connection.state === 'connected' ? 1 : 0);
+      options.onConnection?.(connection);
+    },
+  });
+
+  const receive = async (update: ClientUpdate): Promise<void> => {
+    const wire = kindOf(update.typeUrl);
+    const problems: Problem[] = [];
+    try {
+      if (wire === undefined) problems.push({ name: '', message: `the type ${update.typeUrl} was not asked for` });
+      else await take(KIND_OF_WIRE[wire], update, problems);
+    } catch (error) {
+      log.error('An update from the control plane could not be handled.', { type: update.typeUrl, error });
+      problems.push({ name: '', message: error instanceof Error ? error.message : String(error) });
+    }
+    client.settle(update, problems);
+  };
+
+  const take = async (kind: Kind, update: ClientUpdate, problems: Problem[]): Promise<void> => {
+    const counters = stats.of(kind);
+    counters.attempt.inc();
+    const replaced = acceptAll(kind, update, problems, options);
+    for (const name of update.removals) removeOne(kind, name, update, options);
+    store.versions[kind] = update.version;
+    if (update.cause === 'response') synced.add(kind);
+    if (update.cause === 'missing' || update.removals.length > 0) for (const name of update.removals) giveUpOn(kind, name, options);
+    subscribeNamed();
+    for (const problem of await options.runtime.apply()) {
+      problems.push(problem);
+      if (kind === 'listeners') restore(kind, problem.name, replaced, store);
+      refuse(kind, problem.name, problem.message, update, options);
+    }
+    (problems.length === 0 ? counters.success : counters.rejected).inc();
+    if (problems.length > 0)
+      log.warning('Resources from the control plane were rejected; the last good ones stay.', {
+        type: kind,
+        version: update.version,
+        problems,
+      });
+  };
+
+  /** Brings what is asked for by name in line with what is referenced. */
+  const subscribeNamed = (): void => {
+    const wanted = referencedNames(store);
+    for (const kind of NAMED) {
+      const have = subscribed.get(kind)!;
+      const want = wanted[kind as 'endpoints' | 'routes' | 'secrets'];
+      const added = [...want].filter((name) => !have.has(name));
+      const dropped = [...have].filter((name) => !want.has(name));
+      const typeUrl = TYPE_URLS[WIRE_OF_KIND[kind]];
+      if (added.length > 0) client.subscribe(typeUrl, added);
+      if (dropped.length > 0) {
+        client.unsubscribe(typeUrl, dropped);
+        for (const name of dropped) store.remove(kind, name);
+      }
+      subscribed.set(kind, new Set(want));
+    }
+  };
+
+  for (const kind of options.wildcards) client.subscribe(TYPE_URLS[WIRE_OF_KIND[kind]], ['*']);
+  subscribeNamed();
+  return {
+    get connection() {
+      return client.connection;
+    },
+    synced,
+    subscribeNamed,
+    close: () => client.close(),
+  };
+}
+
+type Replaced = ReadonlyMap<string, ReturnType<ResourceStore['listeners']['get']>>;
+
+/** Decodes and checks each resource by itself: a bad one is named and keeps its last good version, its siblings are taken. */
+function acceptAll(kind: Kind, update: ClientUpdate, problems: Problem[], options: AdsOptions): Replaced {
+  const { store, clock, log } = options;
+  const replaced = new Map<string, ReturnType<ResourceStore['listeners']['get']>>();
+  for (const received of update.upserts) {
+    const { name, version, typeUrl, bytes } = received;
+    try {
+      const decoded = decodeResource(typeUrl, bytes);
+      if (decoded.name !== name)
+        throw new ConfigError(`${kind} ${JSON.stringify(name)}`, `the resource inside is called ${JSON.stringify(decoded.name)}`);
+      options.check(decoded);
+      if (kind === 'listeners') replaced.set(name, store.listeners.get(name));
+      store.put(kind, {
+        name,
+        value: decoded.resource as never,
+        version,
+        fixed: false,
+        updatedMs: clock.wallMs(),
+        dump: () => resourceJson(typeUrl, bytes),
+      });
+      for (const warning of decoded.warnings.slice(0, WARNINGS_TOLD_MAX))
+        log.debug('A part of a resource is ignored.', { resource: `${kind} ${name}`, warning });
+    } catch (error) {
+      if (!(error instanceof ConfigError || error instanceof DecodeError || error instanceof Error)) throw error;
+      problems.push({ name, message: error.message });
+      refuse(kind, name, error.message, update, options);
+    }
+  }
+  return replaced;
+}
+
+/** Clusters and listeners go when they are removed; the others when nobody refers to them any more (rule 27). */
+function removeOne(kind: Kind, name: string, update: ClientUpdate, { store }: AdsOptions): void {
+  if (kind === 'clusters' || kind === 'listeners' || update.cause === 'expired') store.remove(kind, name);
+}
+
+/** The control plane says that it is not there: what waits for it goes on without. */
+function giveUpOn(kind: Kind, name: string, { runtime, store }: AdsOptions): void {
+  if (kind === 'endpoints' && !store.endpoints.has(name)) runtime.giveUp(`endpoints ${name}`);
+  else if (kind === 'routes' && !store.routes.has(name)) runtime.giveUp(`route ${name}`);
+  else if (kind === 'secrets' && !store.secrets.has(name)) runtime.giveUp(`secret ${name}`);
+}
+
+function refuse(kind: Kind, name: string, message: string, update: ClientUpdate, { store, clock }: AdsOptions): void {
+  store.refuse(kind, name, { version: update.version, message, atMs: clock.wallMs() });
+}
+
+/** A listener that could not be opened gives its place back to the one before it. */
+function restore(kind: Kind, name: string, replaced: Replaced, store: ResourceStore): void {
+  if (!replaced.has(name)) return;
+  const old = replaced.get(name);
+  if (old === undefined) store.remove(kind, name);
+  else store.put('listeners', old);
+}
+
+/** Names that listeners and clusters refer to, without those that the bootstrap brings along. */
+export function referencedNames(store: ResourceStore): Record<'endpoints' | 'routes' | 'secrets', Set<string>> {
+  const endpoints = new Set<string>();
+  const routes = new Set<string>();
+  const secrets = new Set<string>();
+  for (const { name, value } of store.clusters.values()) {
+    if (value.type === 'EDS') endpoints.add(value.edsServiceName ?? name);
+    for (const secret of secretsOfCluster(value)) secrets.add(secret);
+  }
+  for (const { value } of store.listeners.values()) {
+    for (const route of routesOfListener(value)) routes.add(route);
+    for (const secret of secretsOfListener(value)) secrets.add(secret);
+  }
+  const own = (kind: 'endpoints' | 'routes' | 'secrets', names: Set<string>): Set<string> =>
+    new Set([...names].filter((name) => store[kind].get(name)?.fixed !== true));
+  return { endpoints: own('endpoints', endpoints), routes: own('routes', routes), secrets: own('secrets', secrets) };
+}
+
+interface UpdateCounters {
+  readonly attempt: Counter;
+  readonly success: Counter;
+  readonly rejected: Counter;
+}
+
+/** Envoy's counters that tools poll: `cluster_manager.cds.update_success`, `listener_manager.lds.update_rejected` … */
+export function updateStats(registry: Registry): { of(kind: Kind): UpdateCounters; connected: Gauge } {
+  const prefixes: Record<Kind, string> = {
+    clusters: 'cluster_manager.cds',
+    listeners: 'listener_manager.lds',
+    routes: 'rds',
+    endpoints: 'eds',
+    secrets: 'sds',
+  };
+  const counter = (kind: Kind, name: string): Counter =>
+    registry.counter(`envoy_${prefixes[kind].replaceAll('.', '_')}_${name}`, {}, { dotted: `${prefixes[kind]}.${name}` });
+  const kinds = Object.keys(prefixes) as Kind[];
+  const all = new Map(
+    kinds.map((kind) => [
+      kind,
+      { attempt: counter(kind, 'update_attempt'), success: counter(kind, 'update_success'), rejected: counter(kind, 'update_rejected') },
+    ]),
+  );
+  return {
+    of: (kind) => all.get(kind)!,
+    connected: registry.gauge('envoy_control_plane_connected_state', {}, { dotted: 'control_plane.connected_state' }),
+  };
+}

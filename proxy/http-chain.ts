@@ -1,0 +1,188 @@
+/** One HTTP connection manager, compiled: what every request passes before and around its route, and how a connection is served. */
+import { ConfigError } from './errors.ts';
+import { compileAccessLogs } from './filters/access-log.ts';
+import { compileFilters } from './filters/compose.ts';
+import { compileEdge } from './filters/edge.ts';
+import { httpStats } from './filters/http-stats.ts';
+import { istioMetrics } from './filters/istio-metrics.ts';
+import { mapErrors } from './filters/local-response.ts';
+import { observe } from './filters/observe.ts';
+import { compileTracing } from './filters/tracing-config.ts';
+import { serveHttp1 } from './http1/server.ts';
+import { http1Settings } from './http1/settings.ts';
+import { compileRoutes } from './router/router.ts';
+import { compileConnect } from './tcp/connect.ts';
+import type { AccessLogDeps } from './filters/access-log.ts';
+import type { FilterStack } from './filters/compose.ts';
+import type { HttpStats } from './filters/http-stats.ts';
+import type { Observer } from './filters/observe.ts';
+import type { SpanExporter } from './filters/otlp.ts';
+import type { WorkloadLabels } from './filters/workload.ts';
+import type { Http1Settings } from './http1/settings.ts';
+import type { AcceptedConnection, CompiledChain } from './listen/chain.ts';
+import type { DialEndpoint } from './pools.ts';
+import type { DownstreamConnection, Filter, Service } from './service.ts';
+import type { ClusterPool } from './upstream/cluster-pool.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { Registry } from '../lib/metrics.ts';
+import type { Random } from '../lib/random.ts';
+import type { Wheel } from '../lib/wheel.ts';
+import type { HttpConnectionManager, Listener, RouteConfiguration } from '../xds/snapshot.ts';
+
+/** What compiling a listener may use of the world. */
+export interface ChainDeps extends AccessLogDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly registry: Registry;
+  readonly wheel: Wheel;
+  readonly clusters: ClusterPool;
+  readonly dial: DialEndpoint;
+  /** Labels of this proxy's own workload. */
+  readonly self: WorkloadLabels;
+  /** The exporter of an OTLP endpoint; the same for the same endpoint and service. */
+  readonly exporter: (endpoint: string, serviceName: string) => SpanExporter;
+  /** From OTEL_EXPORTER_OTLP_ENDPOINT; empty = none. */
+  readonly otlpEndpoint: string;
+  readonly healthy: () => boolean;
+}
+
+/** The parts of a manager that do not depend on its routes: filters keep their state while only routes change. */
+interface ManagerParts {
+  readonly filters: FilterStack;
+  readonly outer: Filter;
+  readonly stats: HttpStats;
+  readonly settings: Http1Settings;
+}
+
+const PARTS = new WeakMap<HttpConnectionManager, ManagerParts>();
+
+/** Compiles a manager with its routes. `routes` undefined = they never came: every request gets 404 NR. Throws ConfigError. */
+export function compileHttpChain(
+  manager: HttpConnectionManager,
+  routes: RouteConfiguration | undefined,
+  listener: Listener,
+  path: string,
+  deps: ChainDeps,
+): Pick<CompiledChain, 'service' | 'serve'> {
+  let parts = PARTS.get(manager);
+  if (parts === undefined) PARTS.set(manager, (parts = compileParts(manager, listener, path, deps)));
+  const { filters, outer, stats, settings } = parts;
+  const mirrorsDropped = stats.counter('mirrors_dropped');
+  const router = compileRoutes(routes ?? noRoutes(manager), {
+    clusters: deps.clusters,
+    clock: deps.clock,
+    random: deps.random,
+    wheel: deps.wheel,
+    mirrorsDropped,
+    streamIdleTimeoutMs: manager.streamIdleTimeoutMs,
+    filters: (overrides, place) => (terminal) => filters.around(terminal, [overrides], place),
+  });
+  const outbound = listener.trafficDirection === 'OUTBOUND';
+  const inner = settings.upgradeTypes.includes('connect') ? compileConnect({ router, settings, outbound }, deps) : router.service;
+  const service = outer(inner);
+  return { service, serve: (connection) => serveConnection(connection, service, settings, stats, deps) };
+}
+
+function compileParts(manager: HttpConnectionManager, listener: Listener, path: string, deps: ChainDeps): ManagerParts {
+  if (manager.codecType === 'HTTP2') throw new ConfigError(`${path}.codec_type`, 'HTTP2 is not built in yet; there are AUTO and HTTP1');
+  const stats = httpStats(deps.registry, manager.statPrefix);
+  const filters = compileFilters(manager.httpFilters, path, {
+    clock: deps.clock,
+    random: deps.random,
+    log: deps.log,
+    healthy: deps.healthy,
+    counter: (name) => {
+      const counter = stats.counter(name);
+      return () => counter.inc();
+    },
+    counterAt: (fullName) => {
+      const counter = deps.registry.counter(`envoy_${fullName.replaceAll(/[^a-zA-Z0-9_]/g, '_')}`, {}, { dotted: fullName });
+      return () => counter.inc();
+    },
+  });
+  const outbound = listener.trafficDirection === 'OUTBOUND';
+  const metrics =
+    listener.trafficDirection === 'UNSPECIFIED'
+      ? []
+      : [
+          istioMetrics({
+            registry: deps.registry,
+            reporter: outbound ? 'source' : 'destination',
+            self: deps.self,
+            clusterOf: (name) => deps.clusters.get(name)?.config,
+          }),
+        ];
+  const traces = compileTracing(manager, outbound ? 'client' : 'server', `${path}.tracing`, deps);
+  const observers: Observer[] = [stats.observer, ...metrics, ...traces.observers, ...compileAccessLogs(manager.accessLogs, path, deps)];
+  const stack = [
+    observe(observers, deps.clock),
+    mapErrors,
+    compileEdge(manager, deps.random, path),
+    traces.filter,
+    requestIdInResponse(manager),
+  ];
+  return {
+    filters,
+    stats,
+    settings: http1Settings(manager),
+    outer: (next) => stack.reduceRight((service, filter) => filter?.(service) ?? service, next),
+  };
+}
+
+function requestIdInResponse(manager: HttpConnectionManager): Filter | undefined {
+  if (!manager.alwaysSetRequestIdInResponse) return undefined;
+  return (next) => (request) =>
+    next(request).then((response) => {
+      if (request.info.requestId !== '') response.headers.set('x-request-id', request.info.requestId);
+      return response;
+    });
+}
+
+/** Serves HTTP/1.1 on an accepted connection. Each request meets the configuration of its moment; a chain that is gone ends the connection kindly. */
+function serveConnection(accepted: AcceptedConnection, first: Service, settings: Http1Settings, stats: HttpStats, deps: ChainDeps): void {
+  stats.connections.inc();
+  stats.connectionsActive.inc();
+  const connection: DownstreamConnection = {
+    id: accepted.id,
+    remoteAddress: accepted.remoteAddress,
+    remotePort: accepted.remotePort,
+    localAddress: accepted.localAddress,
+    localPort: accepted.localPort,
+    listener: accepted.listener,
+    protocol: 'HTTP/1.1',
+    tls: accepted.tls,
+  };
+  let last = first;
+  const service: Service = (request) => {
+    const chain = accepted.current();
+    if (chain?.service === undefined) accepted.drain?.();
+    else last = chain.service;
+    return last(request);
+  };
+  const served = serveHttp1(accepted.socket, undefined, {
+    connection,
+    service,
+    settings,
+    clock: deps.clock,
+    onClose: () => {
+      stats.connectionsActive.dec();
+      accepted.over();
+    },
+  });
+  accepted.drain = () => served.drain();
+  accepted.destroy = () => served.destroy();
+}
+
+function noRoutes(manager: HttpConnectionManager): RouteConfiguration {
+  return {
+    name: manager.rdsName ?? '',
+    virtualHosts: [],
+    headerMutations: { requestAdd: [], requestRemove: [], responseAdd: [], responseRemove: [] },
+    validateClusters: false,
+    ignorePortInHostMatching: false,
+    mostSpecificHeaderMutationsWins: false,
+    maxDirectResponseBodyBytes: 4096,
+  };
+}

@@ -1,0 +1,97 @@
+/** Connections to endpoints: how an endpoint is dialled (plaintext or TLS by the cluster's rules) and the pool that keeps its connections. */
+import { ConfigError, ProxyError } from './errors.ts';
+import { filterMetadata } from './filters/workload.ts';
+import { connectTls } from './tls/client.ts';
+import { createDial } from './upstream/dial.ts';
+import { createPool } from './upstream/pool.ts';
+import type { TlsContexts, UpstreamTlsContext } from './tls/context.ts';
+import type { Dial, Secure } from './upstream/dial.ts';
+import type { Endpoint } from './upstream/endpoint.ts';
+import type { MakePool } from './upstream/cluster.ts';
+import type { PoolEvents } from './upstream/pool.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Scope } from '../lib/metrics-scope.ts';
+import type { Cluster, Secret, UpstreamTls } from '../xds/snapshot.ts';
+
+export interface DialDeps {
+  readonly clock: Clock;
+  readonly contexts: TlsContexts;
+  /** The secrets of this moment: a connection made after a rotation uses the new certificate. */
+  readonly secrets: () => ReadonlyMap<string, Secret>;
+}
+
+export type DialEndpoint = (endpoint: Endpoint, cluster: Cluster) => Dial;
+
+/** The dialler for endpoints. Which TLS holds is decided once per endpoint, its certificate anew for each connection. */
+export function endpointDialler(deps: DialDeps): DialEndpoint {
+  const known = new WeakMap<UpstreamTls, { secrets: ReadonlyMap<string, Secret>; context: UpstreamTlsContext }>();
+  const contextOf = (tls: UpstreamTls, cluster: Cluster): UpstreamTlsContext => {
+    const secrets = deps.secrets();
+    const cached = known.get(tls);
+    if (cached?.secrets === secrets) return cached.context;
+    const context = deps.contexts.upstream(tls, secrets, `cluster ${JSON.stringify(cluster.name)}.transport_socket`);
+    known.set(tls, { secrets, context });
+    return context;
+  };
+  return (endpoint, cluster) => {
+    const tls = tlsOf(cluster, endpoint);
+    const base = { address: endpoint.address, connectTimeoutMs: cluster.connectTimeoutMs, clock: deps.clock };
+    if (tls === undefined) return createDial(base);
+    const secure: Secure = (raw, done) => {
+      let context: UpstreamTlsContext;
+      try {
+        context = contextOf(tls, cluster);
+      } catch (error) {
+        raw.destroy();
+        const detail = error instanceof ConfigError ? error.message : String(error);
+        done(new ProxyError('tlsFailed', detail, error), undefined);
+        return () => undefined;
+      }
+      const socket = connectTls({ context, socket: raw, hostName: endpoint.hostname }, done);
+      return () => socket.destroy();
+    };
+    return createDial({ ...base, secure });
+  };
+}
+
+/** Pools of HTTP/1.1 connections over that dialler. */
+export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
+  return (endpoint, cluster) =>
+    createPool({
+      dial: dial(endpoint, cluster.config),
+      clock,
+      limits: cluster.limits,
+      events: connectionEvents(cluster.stats.scope),
+      idleTimeoutMs: cluster.config.idleTimeoutMs,
+      client: { maxRequestsPerConnection: cluster.config.maxRequestsPerConnection },
+    });
+}
+
+/** Envoy's `upstream_cx_*` of a cluster. */
+export function connectionEvents(scope: Scope): PoolEvents {
+  const total = scope.counter('upstream_cx_total');
+  const active = scope.gauge('upstream_cx_active');
+  const destroyed = scope.counter('upstream_cx_destroy');
+  const failed = scope.counter('upstream_cx_connect_fail');
+  const timedOut = scope.counter('upstream_cx_connect_timeout');
+  return {
+    connectionOpened: () => {
+      total.inc();
+      active.inc();
+    },
+    connectionClosed: () => {
+      active.dec();
+      destroyed.inc();
+    },
+    connectFailed: (error) => (error.code === 'connectTimeout' ? timedOut : failed).inc(),
+  };
+}
+
+/** The TLS that an endpoint asks for: the first transport socket match that its metadata meets, else the cluster's own. */
+export function tlsOf(cluster: Cluster, endpoint: Endpoint): UpstreamTls | undefined {
+  if (cluster.tlsMatches.length === 0) return cluster.tls;
+  const wanted = filterMetadata(endpoint.metadata)['envoy.transport_socket_match'];
+  const values = typeof wanted === 'object' && wanted !== null && !Array.isArray(wanted) ? (wanted as Record<string, unknown>) : {};
+  const match = cluster.tlsMatches.find((candidate) => Object.entries(candidate.match).every(([key, value]) => values[key] === value));
+  return match === undefined ? cluster.tls : match.tls;
+}
