@@ -51,6 +51,8 @@ export interface CertificateView {
 export interface Identities {
   readonly authority: Authority;
   readonly tokens: JoinTokens;
+  /** SPIFFE id of the control plane itself. */
+  readonly serverId: string;
   /** Throws a StreamError: UNAUTHENTICATED for callers that prove nothing or show a used, expired or unknown token. */
   authenticate(credentials: Credentials): Caller;
   /** Throws a StreamError with PERMISSION_DENIED when the node says it is somebody else than the caller has proven to be. */
@@ -82,13 +84,14 @@ export interface IdentitiesDeps {
 }
 
 export const BUNDLE_SECRET = 'ROOTCA';
-const CONTROL_PLANE_PATH = { namespace: 'meshwork-system', serviceAccount: 'control-plane' };
+const CONTROL_PLANE = { namespace: 'meshwork-system', serviceAccount: 'control-plane' };
 /** Keepers of disconnected proxies beyond this go, the oldest first. */
 const KEEPERS_MAX = 20_000;
 
 export function createIdentities(deps: IdentitiesDeps): Identities {
   const { authority, clock, log, metrics } = deps;
   const keepers = new Map<string, SecretKeeper>();
+  const serverId = workloadId(authority.trustDomain, CONTROL_PLANE.namespace, CONTROL_PLANE.serviceAccount);
   const refuse = (code: number, reason: string, message: string, fields: Record<string, unknown>): never => {
     metrics.refused(reason);
     log.warning('A caller was refused.', { reason: message, ...fields });
@@ -97,6 +100,7 @@ export function createIdentities(deps: IdentitiesDeps): Identities {
   return {
     authority,
     tokens: deps.tokens,
+    serverId,
     authenticate(credentials) {
       const { peer } = credentials;
       if (credentials.certificate !== undefined) return byCertificate(credentials.certificate, peer);
@@ -157,11 +161,7 @@ export function createIdentities(deps: IdentitiesDeps): Identities {
       for (const keeper of keepers.values()) if (keeper.connected && keeper.renew()) count++;
       return count;
     },
-    issueServer: (dnsNames, ipAddresses) =>
-      authority.issue(workloadId(authority.trustDomain, CONTROL_PLANE_PATH.namespace, CONTROL_PLANE_PATH.serviceAccount), {
-        dnsNames,
-        ipAddresses,
-      }),
+    issueServer: (dnsNames, ipAddresses) => authority.issue(serverId, { dnsNames, ipAddresses }),
     close() {
       for (const keeper of keepers.values()) keeper.close();
       keepers.clear();

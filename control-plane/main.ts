@@ -14,11 +14,15 @@ import { createApi } from './api/server.ts';
 import { affectedBy } from './affected.ts';
 import { build } from './build/index.ts';
 import { createCatalog } from './catalog.ts';
+import type { Catalog } from './catalog.ts';
 import { createChanges } from './changes.ts';
 import type { Changes } from './changes.ts';
 import { createEncoder } from './encode.ts';
+import type { Encoder } from './encode.ts';
 import { createIdentities } from './identity.ts';
+import type { Identities } from './identity.ts';
 import { createMetrics, serveMetrics } from './metrics.ts';
+import type { ControlPlaneMetrics } from './metrics.ts';
 import { CONTROL_PLANE_HELP, DEFAULT_OPTIONS, UsageError, formatAddress, parseControlPlaneArgs } from './options.ts';
 import type { ControlPlaneOptions, ListenAddress } from './options.ts';
 import { createProxies } from './proxies.ts';
@@ -28,12 +32,17 @@ import type { Publisher } from './publish.ts';
 import { restoreAuthority, restoreTokens, tendRoots } from './roots.ts';
 import { serveXds } from './serve.ts';
 import { createApiSource } from './sources/api.ts';
+import type { ApiSource } from './sources/api.ts';
 import { createFilesSource } from './sources/files.ts';
 import { observeSource } from './sources/observed.ts';
+import type { ObservedSource } from './sources/observed.ts';
 import { createRegistrations } from './sources/registrations.ts';
+import type { Registrations } from './sources/registrations.ts';
 import { createMemoryStore } from './store/memory.ts';
 import { openSqliteStore } from './store/sqlite.ts';
+import type { Store } from './store/store.ts';
 import { startTracing } from './tracing.ts';
+import type { Spans } from './tracing.ts';
 import type { Problem, World } from './world.ts';
 
 export interface ControlPlaneDeps {
@@ -91,26 +100,61 @@ export async function startControlPlane(given: Partial<ControlPlaneOptions>, dep
 
 async function start(options: ControlPlaneOptions, deps: ControlPlaneDeps, closers: Closers): Promise<ControlPlane> {
   const clock = deps.clock ?? systemClock();
-  const random = deps.random ?? systemRandom;
   const log = deps.log ?? createLog({ clock, level: options.logLevel, format: options.logFormat });
-  const metrics = createMetrics();
   const spans = await startTracing(deps.environment ?? process.env, log);
   closers.add(() => spans.close());
   const store = options.dataDir === undefined ? createMemoryStore() : openSqliteStore(options.dataDir);
   closers.add(() => store.close());
-  const startedAtMs = clock.wallMs();
+  const base: Base = {
+    clock,
+    log,
+    spans,
+    store,
+    random: deps.random ?? systemRandom,
+    metrics: createMetrics(),
+    startedAtMs: clock.wallMs(),
+  };
+  const known = await gather(options, base, closers);
+  const pushing = preparePushing(known, base, deps, closers);
+  return serve(options, known, pushing, base, closers);
+}
 
+/** What every part is given. */
+interface Base {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: Random;
+  readonly spans: Spans;
+  readonly store: Store;
+  readonly metrics: ControlPlaneMetrics;
+  readonly startedAtMs: number;
+}
+
+/** Sources and the world that is merged out of them; who is connected, and how far each change has come. */
+interface Known {
+  readonly files: ObservedSource;
+  readonly api: ApiSource;
+  readonly registrations: Registrations;
+  readonly catalog: Catalog;
+  readonly proxies: Proxies;
+  readonly changes: Changes;
+  /** Set once there is a publisher: changes are counted by its rounds. */
+  readonly late: { publisher?: Publisher };
+}
+
+/** Resolves when every source has spoken once: what is published before that would be a half-known mesh. */
+async function gather(options: ControlPlaneOptions, base: Base, closers: Closers): Promise<Known> {
+  const { clock, log, metrics, store } = base;
+  const late: Known['late'] = {};
   const proxies: Proxies = createProxies({ clock, progressed: () => changes.progressed(), converged: (ms) => metrics.converged(ms) });
   const changes: Changes = createChanges({ clock, progressOf: (id) => proxies.progressOf(id) });
-  let publisher: Publisher | undefined;
   const noting = (source: string) => (names: readonly string[]) => {
     const id = changes.begin(source, names);
-    return { id, taken: () => changes.included(id, publisher?.current ?? 1) };
+    return { id, taken: () => changes.included(id, late.publisher?.current ?? 1) };
   };
-
   const files = observeSource(createFilesSource(options.files, { clock, log }), noting('files'));
   const api = createApiSource({ store, change: noting('api') });
-  const registrations = createRegistrations({ clock, random, log, store, change: noting('registrations') });
+  const registrations = createRegistrations({ ...base, change: noting('registrations') });
   closers.add(() => registrations.close());
   const catalog = createCatalog([files, api.source, registrations.source], { log });
   const running = new AbortController();
@@ -119,7 +163,6 @@ async function start(options: ControlPlaneOptions, deps: ControlPlaneDeps, close
     running.abort();
     await followed;
   });
-  registrations.world(catalog.world.current);
   closers.add(catalog.world.subscribe((world) => registrations.world(world)));
   await catalog.ready;
   closers.add(watchProblems(catalog.world, log));
@@ -130,67 +173,60 @@ async function start(options: ControlPlaneOptions, deps: ControlPlaneDeps, close
   };
   measure(catalog.world.current);
   closers.add(catalog.world.subscribe(measure));
+  return { files, api, registrations, catalog, proxies, changes, late };
+}
 
+interface Pushing {
+  readonly identities: Identities;
+  readonly encoder: Encoder;
+  readonly publisher: Publisher;
+}
+
+function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closers: Closers): Pushing {
+  const { clock, store } = base;
+  const { world } = known.catalog;
   const encoder = createEncoder(build);
-  const authority = restoreAuthority(store, catalog.world.current.mesh.trustDomain, clock);
+  const authority = restoreAuthority(store, world.current.mesh.trustDomain, clock);
   const identities = createIdentities({
-    clock,
-    random,
-    log,
-    metrics,
+    ...base,
     authority,
     tokens: restoreTokens(store, authority.trustDomain, clock),
-    certificateTtlMs: () => catalog.world.current.mesh.certificateTtlMs,
+    certificateTtlMs: () => world.current.mesh.certificateTtlMs,
     encodeSecret: (secret) => encoder.encodeSecret(secret),
-    renewed: (proxyId) => publisher?.refresh(proxyId),
+    renewed: (proxyId) => known.late.publisher?.refresh(proxyId),
   });
   closers.add(() => identities.close());
   const quiet = deps.quietMs === undefined ? {} : { quietMs: deps.quietMs };
-  const publishing = createPublisher({
-    clock,
-    log,
-    world: catalog.world,
-    encode: (world, node) => encoder.encode(world, node),
-    proxies,
-    changes,
-    metrics,
-    spans,
-    ...quiet,
-  });
-  publisher = publishing;
-  closers.add(() => publishing.close());
-  closers.add(tendRoots(authority, { clock, log, proxies, publisher: publishing }));
+  const publisher = createPublisher({ ...base, ...known, ...quiet, world, encode: (now, node) => encoder.encode(now, node) });
+  known.late.publisher = publisher;
+  closers.add(() => publisher.close());
+  closers.add(tendRoots(authority, { ...base, proxies: known.proxies, publisher }));
+  return { identities, encoder, publisher };
+}
 
-  const xds = await serveXds(options, { clock, random, log, metrics, identities, proxies, publisher, world: catalog.world });
+async function serve(options: ControlPlaneOptions, known: Known, pushing: Pushing, base: Base, closers: Closers): Promise<ControlPlane> {
+  const { catalog, proxies, changes, files, registrations } = known;
+  const { world } = catalog;
+  const xds = await serveXds(options, { ...base, ...pushing, proxies, world });
   closers.add(() => xds.close());
   const context: ApiContext = {
-    clock,
-    log,
-    metrics,
-    spans,
-    world: catalog.world,
+    ...base,
+    ...known,
+    ...pushing,
+    world,
     resources: () => catalog.resources(),
-    api,
-    registrations,
-    proxies,
-    changes,
-    identities,
-    affectedBy: (resources) => affectedBy(resources, { files: files.state, registrations: registrations.state(), proxies, encoder }),
+    affectedBy: (resources) =>
+      affectedBy(resources, { files: files.state, registrations: registrations.state(), proxies, encoder: pushing.encoder }),
     addresses: () => ({ xds: formatAddress(xds.xds), xdsTls: formatAddress(xds.xdsTls) }),
-    startedAtMs,
   };
   const server = await createApi(context, [options.api.host, ...options.apiHosts]);
   closers.add(() => server.close());
-  const apiAddress = await listen(server, options.api);
-  const metricsServer = await serveMetrics(metrics, options.metrics);
+  const api = await listen(server, options.api);
+  const metricsServer = await serveMetrics(base.metrics, options.metrics);
   closers.add(() => closeServer(metricsServer));
-  const addresses = {
-    xds: xds.xds,
-    xdsTls: xds.xdsTls,
-    api: apiAddress,
-    metrics: { ...options.metrics, port: (metricsServer.address() as AddressInfo).port },
-  };
-  return { addresses, world: catalog.world, proxies, changes, publisher, close: () => closers.close() };
+  const metrics = { ...options.metrics, port: (metricsServer.address() as AddressInfo).port };
+  const addresses = { xds: xds.xds, xdsTls: xds.xdsTls, api, metrics };
+  return { addresses, world, proxies, changes, publisher: pushing.publisher, close: () => closers.close() };
 }
 
 /** Runs until SIGTERM or SIGINT. Exit codes: 0 ended in order, 1 could not start, 2 usage. */

@@ -84,8 +84,8 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     const number = current;
     const touched = new Map<string, readonly string[]>();
     let sliceMs = startMs;
-    for (const proxy of [...proxies.connected]) {
-      if (!proxies.connected.has(proxy)) continue;
+    // Who leaves meanwhile is no longer visited; who comes meanwhile is, and has it already.
+    for (const proxy of proxies.connected) {
       publishTo(proxy);
       const types = [...proxy.types].filter(([, type]) => type.changedAt > published).map(([typeUrl]) => typeUrl);
       touched.set(proxy.id, [...new Set([...(touched.get(proxy.id) ?? []), ...types])]);

@@ -40,7 +40,7 @@ export interface ServeDeps {
   readonly world: Watch<World>;
 }
 
-const CLOSE_MS_MAX = 2_000;
+const CLOSE_MS_MAX = 500;
 
 /** Opens both ports. Rejects when one is taken, and when the plaintext one would be reachable from other machines. */
 export async function serveXds(

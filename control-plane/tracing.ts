@@ -6,7 +6,7 @@ export type Attributes = Readonly<Record<string, string | number | boolean>>;
 export interface Span {
   set(name: string, value: string | number | boolean): void;
   /** Ending twice is fine. An error marks the span as failed. */
-  end(error?: unknown): void;
+  end(error?: string): void;
 }
 
 export interface Spans {
@@ -37,8 +37,7 @@ export async function startTracing(environment: Readonly<Record<string, string |
         end(error) {
           if (!open) return;
           open = false;
-          if (error !== undefined)
-            span.setStatus({ code: SpanStatusCode.ERROR, message: error instanceof Error ? error.message : String(error) });
+          if (error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR, message: error });
           span.end();
         },
       };

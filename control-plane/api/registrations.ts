@@ -154,7 +154,17 @@ function joinOf(context: ApiContext, registration: Registration): Record<string,
   const { namespace, serviceAccount, name } = registration;
   const { token, spiffeId, expiresAt } = issueToken(context, { namespace, serviceAccount, workload: name, ttlSeconds: 600 });
   const { bundle, trustDomain } = context.identities.authority;
-  return { joinToken: token, joinTokenExpiresAt: expiresAt, spiffeId, trustDomain, bundlePem: bundle.current.pem, ...context.addresses() };
+  return {
+    joinToken: token,
+    joinTokenExpiresAt: expiresAt,
+    spiffeId,
+    trustDomain,
+    bundlePem: bundle.current.pem,
+    ...context.addresses(),
+    // An address is no name that TLS can ask for, so the certificate of the xDS port is checked against this one.
+    xdsServerName: 'localhost',
+    xdsServerId: context.identities.serverId,
+  };
 }
 
 function secretOf(request: FastifyRequest): string {

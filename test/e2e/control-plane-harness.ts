@@ -105,6 +105,7 @@ export function connectClient(controlPlane: ControlPlane, options: ClientOptions
   const client = connectDiscovery({
     targets: [formatAddress(address)],
     credentials: () => credentialsOf((options.tlsNow ?? (() => options.tls))()),
+    serverName: 'localhost',
     metadata: () => (options.token === undefined ? {} : { authorization: `Bearer ${options.token}` }),
     mode: options.mode ?? 'delta',
     node: {
