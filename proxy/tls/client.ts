@@ -9,7 +9,7 @@ import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import type { PeerTls } from '../service.ts';
 import { ProxyError } from '../errors.ts';
 import type { UpstreamTlsContext } from './context.ts';
-import { closeAtEnd, describePeer } from './established.ts';
+import { describePeer, settleIn } from './established.ts';
 import { TlsError, chainError, codeOf } from './peer.ts';
 import type { CheckedPeer } from './peer.ts';
 
@@ -56,7 +56,7 @@ export function connectTls(options: ConnectTlsOptions, onReady: TlsConnected): T
       try {
         if (certificate === undefined) throw new TlsError('noCertificate', 'the server sent no certificate');
         const expected = { sans: options.expectedSans, serverName: sni === '' ? undefined : sni };
-        checked = context.checkPeer(certificate.raw, context.clock.wallMs(), expected);
+        checked = context.checkPeer(certificate, context.clock.wallMs(), expected);
         return undefined;
       } catch (error) {
         refused = error instanceof Error ? error : new Error(String(error));
@@ -89,7 +89,7 @@ export function connectTls(options: ConnectTlsOptions, onReady: TlsConnected): T
       settle(tlsFailure(chainError(codeOf(socket.authorizationError))));
       return;
     }
-    closeAtEnd(socket, context, checked);
+    settleIn(socket, context, checked);
     settle(undefined, describePeer(socket, context, checked));
   });
   return socket;

@@ -15,6 +15,8 @@ import { ConfigError } from '../errors.ts';
 import { createPeerCheck } from './peer.ts';
 import type { PeerCheck } from './peer.ts';
 import { compileSanMatches, sanText } from './san-match.ts';
+import { createTrustWatch } from './trust.ts';
+import type { TrustWatch, TrustedConnections } from './trust.ts';
 
 interface TlsContext {
   readonly clock: Clock;
@@ -27,6 +29,8 @@ interface TlsContext {
   readonly localNotAfterMs: number;
   /** Undefined = the peer's certificate is not looked at, and the peer stays unknown. */
   readonly checkPeer: PeerCheck | undefined;
+  /** Where connections are entered whose peer was believed; undefined for roots that are in the resource itself. */
+  readonly trusted: TrustedConnections | undefined;
 }
 
 export interface DownstreamTlsContext extends TlsContext {
@@ -35,6 +39,8 @@ export interface DownstreamTlsContext extends TlsContext {
   readonly server: Server;
   /** Handshakes under way by the socket below them. */
   readonly pending: WeakMap<Socket, PendingHandshake>;
+  /** Handshakes under way in all contexts together. */
+  readonly handshakes: { current: number; readonly max: number };
 }
 
 export interface UpstreamTlsContext extends TlsContext {
@@ -54,6 +60,8 @@ export interface TlsContextsOptions {
   readonly clock: Clock;
   /** Longest handshake, ms. Default 10,000. */
   readonly handshakeTimeoutMs?: number;
+  /** Most handshakes of clients under way at one time; more are refused at once, since each takes milliseconds of the one thread. Default 1,024. */
+  readonly handshakesMax?: number;
 }
 
 type Secrets = ReadonlyMap<string, Secret>;
@@ -66,6 +74,7 @@ export interface TlsContexts {
 }
 
 const HANDSHAKE_TIMEOUT_MS_DEFAULT = 10_000;
+const HANDSHAKES_MAX_DEFAULT = 1024;
 /** Contexts kept; the one not asked for longest goes first. Connections keep theirs. */
 const CONTEXTS_MAX = 512;
 /** Forward secrecy and authenticated encryption only (bad inputs 88). */
@@ -84,7 +93,12 @@ const CURVES = 'X25519:P-256:P-384';
 
 /** Makes the place where contexts are built and kept. */
 export function createTlsContexts(options: TlsContextsOptions): TlsContexts {
-  const shared = { clock: options.clock, handshakeTimeoutMs: options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS_DEFAULT };
+  const shared: Shared = {
+    clock: options.clock,
+    handshakeTimeoutMs: options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS_DEFAULT,
+    handshakes: { current: 0, max: options.handshakesMax ?? HANDSHAKES_MAX_DEFAULT },
+    trust: createTrustWatch(),
+  };
   const downstreams = new Map<string, DownstreamTlsContext>();
   const upstreams = new Map<string, UpstreamTlsContext>();
   return {
@@ -112,11 +126,12 @@ export function missingSecrets(tls: CommonTls, secrets: Secrets): string[] {
 /** What the secrets say, as text: everything that the hash covers. */
 interface Material {
   readonly pairs: readonly { readonly chainPem: string; readonly keyPem: string }[];
-  readonly validation: { readonly rootsPem: string; readonly trustUnverified: boolean } | undefined;
+  /** `name` is that of the secret; empty for one in the resource itself. */
+  readonly validation: { readonly name: string; readonly rootsPem: string; readonly trustUnverified: boolean } | undefined;
   readonly names: readonly SanMatch[];
 }
 
-type Shared = Pick<TlsContext, 'clock' | 'handshakeTimeoutMs'>;
+type Shared = Pick<DownstreamTlsContext, 'clock' | 'handshakeTimeoutMs' | 'handshakes'> & { readonly trust: TrustWatch };
 
 function buildDownstream(tls: DownstreamTls, material: Material, key: string, path: string, shared: Shared): DownstreamTlsContext {
   if (material.pairs.length === 0) throw new ConfigError(`${path}.certificates`, 'a server needs a certificate, received none');
@@ -151,7 +166,7 @@ function buildDownstream(tls: DownstreamTls, material: Material, key: string, pa
     find(socket)?.failed(error);
     socket.destroy();
   });
-  return { ...common.context, requireClientCertificate: tls.requireClientCertificate, server, pending };
+  return { ...common.context, requireClientCertificate: tls.requireClientCertificate, server, pending, handshakes: shared.handshakes };
 }
 
 function buildUpstream(tls: UpstreamTls, material: Material, key: string, path: string, shared: Shared): UpstreamTlsContext {
@@ -182,13 +197,17 @@ function buildCommon(tls: CommonTls, material: Material, key: string, path: stri
     ca: validation === undefined || validation.rootsPem === '' ? [] : validation.rootsPem,
     allowPartialTrustChain: true,
   };
+  const { clock, handshakeTimeoutMs, trust } = shared;
   const context: TlsContext = {
-    ...shared,
+    clock,
+    handshakeTimeoutMs,
     key,
     localUri: localName === undefined ? undefined : sanText(localName),
     localNotAfterMs: leaf?.notAfterMs ?? Number.POSITIVE_INFINITY,
     // Unverified peers are let in without a name: whatever their certificate says, nobody vouched for it.
     checkPeer: validation === undefined || validation.trustUnverified ? undefined : createPeerCheck({ roots, names, peer }),
+    trusted:
+      validation === undefined || validation.trustUnverified || validation.name === '' ? undefined : trust.update(validation.name, roots),
   };
   return { options, context };
 }
@@ -234,7 +253,11 @@ function collect(tls: CommonTls, secrets: Secrets, path: string): Material {
   if (content.rootsPem === '' && !content.trustUnverified) throw new ConfigError(place, `secret "${name}" has no roots`);
   return {
     pairs,
-    validation: { rootsPem: content.rootsPem, trustUnverified: content.trustUnverified },
+    validation: {
+      name: tls.validation.kind === 'sds' ? tls.validation.name : '',
+      rootsPem: content.rootsPem,
+      trustUnverified: content.trustUnverified,
+    },
     names: [...tls.matchSubjectAltNames, ...content.matchSubjectAltNames],
   };
 }

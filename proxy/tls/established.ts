@@ -3,11 +3,13 @@ import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../../lib/clock.ts';
 import type { PeerTls } from '../service.ts';
 import type { CheckedPeer } from './peer.ts';
+import type { TrustedConnections } from './trust.ts';
 
 interface LocalSide {
   readonly clock: Clock;
   readonly localUri: string | undefined;
   readonly localNotAfterMs: number;
+  readonly trusted: TrustedConnections | undefined;
 }
 
 /** `servername` is false where the client named nobody. */
@@ -26,16 +28,21 @@ export function describePeer(socket: TLSSocket, local: LocalSide, peer: CheckedP
   };
 }
 
+/** Sees to the end of a connection whose peer was believed: by a root that is revoked, or by its certificate's own end. */
+export function settleIn(socket: TLSSocket, local: LocalSide, peer: CheckedPeer | undefined): void {
+  if (peer === undefined) return;
+  local.trusted?.add(socket);
+  closeAtEnd(socket, local.clock, peer.notAfterMs);
+}
+
 /**
  * Destroys the connection when the peer's certificate ends (bad inputs 93). Connections that are recycled at each rotation never see it:
  * it is for those that were forgotten. Uses the wall clock, since that is what a certificate is about, and looks again if that was moved.
  */
-export function closeAtEnd(socket: TLSSocket, local: LocalSide, peer: CheckedPeer | undefined): void {
-  if (peer === undefined) return;
-  const { clock } = local;
+function closeAtEnd(socket: TLSSocket, clock: Clock, notAfterMs: number): void {
   let cancel = (): void => undefined;
   const look = (): void => {
-    const leftMs = peer.notAfterMs - clock.wallMs();
+    const leftMs = notAfterMs - clock.wallMs();
     if (leftMs <= 0) socket.destroy();
     else cancel = clock.after(leftMs, look);
   };

@@ -91,6 +91,54 @@ test('S4 a root rotates in four steps with a connection opened at each, and not 
   expect((await call(server, lagging)).error).toMatchObject({ code: 'tlsFailed' });
 });
 
+test('C12 a revoked root takes its open connections with it, and only those', async () => {
+  const { authority, contexts, issued } = mesh();
+  const proof = () => ({ bundleVersion: authority.bundle.current.version, pending: [] });
+  const first = authority.roots[0]!.id;
+  const bySds = { certificates: [{ kind: 'sds', name: 'default' }], validation: { kind: 'sds', name: 'ROOTCA' } } as const;
+  const secrets = (id: string) =>
+    new Map([['default', issued(id)] as const, ['ROOTCA', rootsSecret(authority.bundle.current.pem)] as const]);
+  const roots = rootsSecret('');
+  const downstream = () => contexts.downstream(downstreamTls(roots, roots, bySds), secrets(REVIEWS), 'l');
+  const upstream = () => contexts.upstream(upstreamTls(roots, roots, bySds), secrets(WEB), 'c');
+  const server = await serve(downstream());
+  const old = await call(server, upstream());
+  const oldAccepted = await server.accepted();
+  authority.prepare();
+  authority.activate(proof());
+  server.context = downstream();
+  const fresh = await call(server, upstream());
+  const freshAccepted = await server.accepted();
+  authority.taint(first);
+  server.context = downstream();
+  expect(await echo(old.socket!, 'still')).toBe('still');
+
+  authority.revoke(first, { ...proof(), force: true });
+  server.context = downstream();
+
+  expect([old.socket!.destroyed, oldAccepted.socket!.destroyed]).toEqual([true, true]);
+  expect([fresh.socket!.destroyed, freshAccepted.socket!.destroyed]).toEqual([false, false]);
+  expect(await echo(fresh.socket!, 'still')).toBe('still');
+});
+
+test('handshakes beyond the bound are refused at once, and room comes back', async () => {
+  const { clock, authority, issued, upstream } = mesh();
+  const contexts = createTlsContexts({ clock, handshakesMax: 2 });
+  const server = await serve(
+    contexts.downstream(downstreamTls(issued(REVIEWS), rootsSecret(authority.bundle.current.pem)), new Map(), 'l'),
+  );
+  const stuck = [0, 1].map(() => connectTcp(server.port, '127.0.0.1').on('error', () => undefined));
+  clients.push(...stuck);
+  for (const socket of stuck) socket.write('\x16');
+  while (clock.pending < 2) await turn();
+
+  expect((await call(server, upstream())).error).toMatchObject({ code: 'tlsFailed' });
+  expect((await server.accepted()).error).toMatchObject({ reason: 'overloaded' });
+  stuck[0]!.destroy();
+  expect((await server.accepted()).error).toMatchObject({ reason: 'aborted' });
+  expect((await call(server, upstream())).error).toBeUndefined();
+});
+
 test('a handshake that goes nowhere ends at its timeout, on both sides, and no timer stays', async () => {
   const { clock, downstream, upstream } = mesh();
   const server = await serve(downstream());

@@ -1,14 +1,16 @@
 /**
- * Whether a peer's certificate may be who the configuration asks for: `createPeerCheck(options)` -> `check(der, nowMs, expected)`.
+ * Whether a peer's certificate may be who the configuration asks for: `createPeerCheck(options)` -> `check(certificate, nowMs, expected)`.
  * OpenSSL has verified the chain by then; here the leaf is read as DER, strictly, and its names decide. One parse per certificate, kept by hash.
  */
-import { createHash } from 'node:crypto';
+import { X509Certificate, createHash } from 'node:crypto';
 import { nameText, parseCertificate } from '../../certs/certificate.ts';
 import type { San } from '../../certs/certificate.ts';
 import { IdentityError, checkValidity, peerIdentity, readCertificate } from '../../certs/identity.ts';
 import type { IdentityProblem } from '../../certs/identity.ts';
+import { parseSpiffeId } from '../../lib/spiffe.ts';
 import { namesServer } from './san-match.ts';
 import type { SanTest } from './san-match.ts';
+import { chainReaches } from './trust.ts';
 
 /** Why a handshake ended without a connection; words of metrics and logs. */
 export type TlsProblem =
@@ -19,7 +21,8 @@ export type TlsProblem =
   | 'wrongName'
   | 'timeout'
   | 'aborted'
-  | 'protocol';
+  | 'protocol'
+  | 'overloaded';
 
 export class TlsError extends Error {
   override readonly name = 'TlsError';
@@ -58,21 +61,23 @@ export interface PeerExpectation {
   readonly serverName?: string | undefined;
 }
 
-/** Throws `TlsError`. */
-export type PeerCheck = (der: Buffer, nowMs: number, expected?: PeerExpectation) => CheckedPeer;
+/** Takes the leaf with the chain that came along. Throws `TlsError`. */
+export type PeerCheck = (leaf: X509Certificate, nowMs: number, expected?: PeerExpectation) => CheckedPeer;
 
 /** Peers remembered per context; the oldest is forgotten first. */
 const PEERS_MAX = 1024;
 
 export function createPeerCheck(options: PeerCheckOptions): PeerCheck {
-  const trustDomains = trustDomainsOf(options.roots);
+  const anchors = anchorsOf(options.roots);
   const known = new Map<string, CheckedPeer>();
-  return (der, nowMs, expected = {}) => {
+  return (leaf, nowMs, expected = {}) => {
     try {
+      const der = leaf.raw;
       const hash = createHash('sha256').update(der).digest('hex');
       let peer = known.get(hash);
       if (peer === undefined) {
-        peer = readPeer(der, hash, nowMs, trustDomains);
+        peer = readPeer(der, hash, nowMs, anchors !== undefined);
+        if (anchors !== undefined) checkAnchor(leaf, peer, anchors);
         if (options.names !== undefined && !options.names(peer.sans)) throw wrongName(peer, 'the names that the configuration allows');
         if (known.size >= PEERS_MAX) known.delete(known.keys().next().value!);
         known.set(hash, peer);
@@ -87,33 +92,41 @@ export function createPeerCheck(options: PeerCheckOptions): PeerCheck {
   };
 }
 
-/** The trust domains that roots are for; undefined when one of them does not say, as roots of other meshes do not. */
-export function trustDomainsOf(roots: readonly Buffer[]): ReadonlySet<string> | undefined {
-  const domains = new Set<string>();
+/** Roots by the trust domain that each is for; undefined when one of them does not say, as roots of other meshes do not. */
+type Anchors = ReadonlyMap<string, readonly X509Certificate[]>;
+
+function anchorsOf(roots: readonly Buffer[]): Anchors | undefined {
+  const anchors = new Map<string, X509Certificate[]>();
   for (const root of roots) {
     const uri = parseCertificate(root)
       .sans.find((san) => san.type === 'URI')
       ?.bytes.toString('latin1');
     const match = /^spiffe:\/\/([a-z0-9._-]+)$/.exec(uri ?? '');
     if (match === null) return undefined;
-    domains.add(match[1]!);
+    anchors.set(match[1]!, [...(anchors.get(match[1]!) ?? []), new X509Certificate(root)]);
   }
-  return domains.size === 0 ? undefined : domains;
+  return anchors.size === 0 ? undefined : anchors;
 }
 
-function readPeer(der: Buffer, hash: string, nowMs: number, trustDomains: ReadonlySet<string> | undefined): CheckedPeer {
+/** The bundle is chosen by the id's trust domain (gRFC A87): a root of one domain vouches for nobody in another. */
+function checkAnchor(leaf: X509Certificate, peer: CheckedPeer, anchors: Anchors): void {
+  const trustDomain = parseSpiffeId(peer.uri!).trustDomain;
+  const own = anchors.get(trustDomain);
+  if (own === undefined) throw new TlsError('wrongTrustDomain', `${peer.uri} is not of trust domain ${[...anchors.keys()].join(', ')}`);
+  if (anchors.size > 1 && !chainReaches(leaf, own))
+    throw new TlsError('wrongTrustDomain', `${peer.uri} was vouched for by a root of another trust domain`);
+}
+
+function readPeer(der: Buffer, hash: string, nowMs: number, spiffeOnly: boolean): CheckedPeer {
   const certificate = readCertificate(der);
   const claimsSpiffe = certificate.sans.some((san) => san.type === 'URI' && /^spiffe:/i.test(san.bytes.toString('latin1')));
-  if (trustDomains === undefined && !claimsSpiffe) {
+  if (!spiffeOnly && !claimsSpiffe) {
     if (certificate.basicConstraints?.ca === true) throw new TlsError('isCa', 'a certificate authority is not a peer');
     checkValidity(certificate, nowMs);
     const { sans, notBeforeMs, notAfterMs } = certificate;
     return { uri: undefined, hash, subject: nameText(certificate.subject), sans, notBeforeMs, notAfterMs };
   }
   const identity = peerIdentity(der, nowMs);
-  if (trustDomains !== undefined && !trustDomains.has(identity.id.trustDomain)) {
-    throw new TlsError('wrongTrustDomain', `${identity.uri} is not of trust domain ${[...trustDomains].join(', ')}`);
-  }
   const { uri, subject, sans, notBeforeMs, notAfterMs } = identity;
   return { uri, hash, subject, sans, notBeforeMs, notAfterMs };
 }

@@ -31,6 +31,8 @@ afterEach(closeAll);
 const other = createAuthority({ trustDomain: 'other.test', clock });
 const constrained = testCa(nowMs, 'constrained', { fields: { sans: [uriSan('spiffe://mesh.test')], permittedUriHost: 'mesh.test' } });
 const plainRoot = testCa(nowMs, 'plain', { fields: { sans: [uriSan('spiffe://mesh.test')] } });
+const federated = testCa(nowMs, 'federated', { fields: { sans: [uriSan('spiffe://other.test')] } });
+const belowFederated = testCa(nowMs, 'below federated', { parent: federated });
 const shallowRoot = testCa(nowMs, 'shallow', { fields: { ca: { pathLength: 0 } } });
 const belowShallow = testCa(nowMs, 'below', { parent: shallowRoot });
 const expiredBelow = testCa(nowMs, 'expired below', {
@@ -68,6 +70,12 @@ test.each<[string, Secret | undefined, Secret, string]>([
     'case 83: a foreign id under a root that is for our trust domain',
     forged(testLeaf(plainRoot, nowMs, ['spiffe://other.test/web'])),
     rootsSecret(plainRoot.pem),
+    'wrongTrustDomain',
+  ],
+  [
+    'case 83: an id of our trust domain that a federated root vouched for',
+    forged(testLeaf(federated, nowMs, [WEB])),
+    rootsSecret(mesh.bundle.current.pem + federated.pem),
     'wrongTrustDomain',
   ],
   ['case 84: no client certificate', undefined, meshRoots, 'noCertificate'],
@@ -128,6 +136,17 @@ test('a client below an intermediate that it sends along is let in', async () =>
 
   expect(await echo(socket!, 'hello')).toBe('hello');
   expect((await server.accepted()).peer!.peerUri).toBe(WEB);
+});
+
+test('with the roots of two trust domains, each vouches for its own, through an intermediate too', async () => {
+  const server = await serve(downstreamTls(issued(REVIEWS), rootsSecret(mesh.bundle.current.pem + federated.pem)));
+
+  await call(server);
+  expect((await server.accepted()).peer!.peerUri).toBe(WEB);
+  await call(server, upstreamTls(forged(testLeaf(belowFederated, nowMs, ['spiffe://other.test/web']), belowFederated), meshRoots));
+  expect((await server.accepted()).peer!.peerUri).toBe('spiffe://other.test/web');
+  await call(server, upstreamTls(forged(testLeaf(belowFederated, nowMs, [WEB]), belowFederated), meshRoots));
+  expect((await server.accepted()).error).toMatchObject({ reason: 'wrongTrustDomain' });
 });
 
 test('a server that names its clients lets in those and nobody else', async () => {

@@ -7,7 +7,7 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { PeerTls } from '../service.ts';
 import type { DownstreamTlsContext } from './context.ts';
-import { closeAtEnd, describePeer } from './established.ts';
+import { describePeer, settleIn } from './established.ts';
 import { TlsError, chainError, codeOf } from './peer.ts';
 import type { CheckedPeer } from './peer.ts';
 
@@ -24,7 +24,7 @@ export function acceptTls(socket: Socket, head: Buffer | undefined, context: Dow
     if (settled) return;
     settled = true;
     cancelTimeout();
-    context.pending.delete(socket);
+    if (context.pending.delete(socket)) context.handshakes.current--;
     socket.removeListener('close', closed);
     if (error !== undefined) {
       secure?.destroy();
@@ -43,6 +43,11 @@ export function acceptTls(socket: Socket, head: Buffer | undefined, context: Dow
     closed();
     return;
   }
+  if (context.handshakes.current >= context.handshakes.max) {
+    settle(new TlsError('overloaded', `${context.handshakes.max} TLS handshakes are under way already`));
+    return;
+  }
+  context.handshakes.current++;
   context.pending.set(socket, {
     failed: (error) => settle(handshakeError(error)),
     secured: (secure) => {
@@ -54,7 +59,7 @@ export function acceptTls(socket: Socket, head: Buffer | undefined, context: Dow
         settle(error instanceof TlsError ? error : new TlsError('protocol', String(error), error), secure);
         return;
       }
-      closeAtEnd(secure, context, checked);
+      settleIn(secure, context, checked);
       settle(undefined, secure, describePeer(secure, context, checked));
     },
   });
@@ -71,7 +76,7 @@ function checkClient(secure: TLSSocket, context: DownstreamTlsContext): CheckedP
   }
   if (context.checkPeer === undefined) return undefined;
   if (!secure.authorized) throw chainError(codeOf(secure.authorizationError));
-  return context.checkPeer(certificate.raw, context.clock.wallMs());
+  return context.checkPeer(certificate, context.clock.wallMs());
 }
 
 function handshakeError(error: Error): TlsError {
