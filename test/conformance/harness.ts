@@ -46,6 +46,8 @@ export interface Upstream extends Listening {
   bytes: string;
   readonly requests: Received[];
   readonly sockets: Set<Socket>;
+  /** Connections that were opened to it. */
+  connections: number;
 }
 
 /** What to answer a request with; undefined = nothing (yet). May write to the socket itself. */
@@ -63,6 +65,7 @@ export async function startUpstream(answer: Answer = OK): Promise<Upstream> {
   const requests: Received[] = [];
   const server = await listen((socket) => {
     let buffered = '';
+    upstream.connections++;
     socket.on('end', () => socket.end());
     socket.on('data', (chunk: Buffer) => {
       const text = chunk.toString('latin1');
@@ -78,7 +81,7 @@ export async function startUpstream(answer: Answer = OK): Promise<Upstream> {
       }
     });
   });
-  const upstream: Upstream = { bytes: '', requests, sockets: server.sockets, port: server.port, close: server.close };
+  const upstream: Upstream = { bytes: '', requests, connections: 0, sockets: server.sockets, port: server.port, close: server.close };
   return upstream;
 }
 
@@ -155,6 +158,8 @@ export async function startProxy(upstreamPort: number, options: ProxyOptions = {
     served.add(connection);
   });
   const close = async (): Promise<void> => {
+    for (const client of clients) client.destroy();
+    clients.clear();
     await server.close();
     pool.destroy();
   };
@@ -240,4 +245,35 @@ export function cut(text: string, count: number): string[] {
 /** Statuses of the responses in a text, assuming that bodies do not contain status lines. */
 export function statuses(text: string): number[] {
   return [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map((match) => Number(match[1]));
+}
+
+/** Destroyed when the proxy closes. */
+const clients = new Set<Socket>();
+
+/** A client that stays, with what it got so far. */
+export class Client {
+  readonly socket: Socket;
+  text = '';
+  closed = false;
+
+  constructor(port: number) {
+    this.socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
+    clients.add(this.socket);
+    this.socket.on('data', (chunk: Buffer) => (this.text += chunk.toString('latin1')));
+    this.socket.on('error', () => undefined);
+    this.socket.on('end', () => (this.closed = true));
+    this.socket.on('close', () => (this.closed = true));
+  }
+
+  write(text: string): void {
+    this.socket.write(text, 'latin1');
+  }
+}
+
+/** Waits for a condition over turns of the event loop; fails after 3 s. */
+export async function until(what: string, condition: () => boolean): Promise<void> {
+  for (const started = performance.now(); !condition();) {
+    if (performance.now() - started > 3_000) throw new Error(`waited in vain until ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
 }
