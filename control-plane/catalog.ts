@@ -96,9 +96,9 @@ class Merge {
     const repeatsMoved = repeats.length !== held.repeats.length || repeats.some((resource, at) => resource !== held.repeats[at]);
     held.byKey = byKey;
     held.repeats = repeats;
-    const changes = this.#changes(index, before, byKey);
+    const { changes, hiddenMoved } = this.#changes(index, before, byKey);
     const first = this.#state.world === EMPTY_WORLD;
-    if (changes.size === 0 && !problemsMoved && !repeatsMoved && !first) return this.#state.world;
+    if (changes.size === 0 && !problemsMoved && !repeatsMoved && !hiddenMoved && !first) return this.#state.world;
     return this.#state.apply(changes, this.#problems());
   }
 
@@ -108,12 +108,18 @@ class Merge {
     return [...winners.keys()].sort().map((key) => winners.get(key)!);
   }
 
-  #changes(index: number, before: ReadonlyMap<string, Resource>, after: ReadonlyMap<string, Resource>): Map<string, Resource | undefined> {
+  /** What changes in the world, and whether something did that another source's resource of the same name hides. */
+  #changes(index: number, before: ReadonlyMap<string, Resource>, after: ReadonlyMap<string, Resource>) {
     const changes = new Map<string, Resource | undefined>();
-    const earlier = (key: string): boolean => this.#held.slice(0, index).some((held) => held.byKey.has(key));
-    for (const [key, resource] of after) if (before.get(key) !== resource && !earlier(key)) changes.set(key, resource);
+    let hiddenMoved = false;
+    const hidden = (key: string): boolean => {
+      const found = this.#held.slice(0, index).some((held) => held.byKey.has(key));
+      if (found) hiddenMoved = true;
+      return found;
+    };
+    for (const [key, resource] of after) if (before.get(key) !== resource && !hidden(key)) changes.set(key, resource);
     for (const key of before.keys()) {
-      if (after.has(key) || earlier(key)) continue;
+      if (after.has(key) || hidden(key)) continue;
       changes.set(
         key,
         this.#held
@@ -122,7 +128,7 @@ class Merge {
           ?.byKey.get(key),
       );
     }
-    return changes;
+    return { changes, hiddenMoved };
   }
 
   #problems(): Problem[] {

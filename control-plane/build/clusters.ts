@@ -199,7 +199,6 @@ function healthChecksOf(spec: Spec): readonly HealthCheck[] {
     const expectedStatuses = (set.http.expectedStatuses ?? [200]).map((status) => ({ start: status, end: status + 1 }));
     return [{ ...common, check: { kind: 'http', path: set.http.path, host: set.http.host ?? '', expectedStatuses } }];
   }
-  if (set.grpc !== undefined) return [{ ...common, check: { kind: 'grpc', service: set.grpc.service ?? '' } }];
   return [{ ...common, check: { kind: 'tcp' } }];
 }
 

@@ -18,7 +18,7 @@ export const FAULT_FILTER: HttpFilterConfig = { ...FAULT, config: {}, disabled: 
 export const FORWARD_PROXY_FILTER: HttpFilterConfig = {
   name: 'envoy.filters.http.dynamic_forward_proxy',
   type: 'envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig',
-  config: { dnsCacheConfig: { name: 'meshwork', dnsLookupFamily: 'V4_PREFERRED' } },
+  config: { dnsCacheConfig: { name: 'default', dnsLookupFamily: 'V4_PREFERRED' } },
   disabled: false,
   isOptional: true,
 };

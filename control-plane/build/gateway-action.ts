@@ -172,15 +172,27 @@ function mutationsOf(
   if (requests.length === 0 && responses.length === 0) return NO_HEADER_MUTATIONS;
   return {
     requestAdd: requests.flatMap(optionsOf),
-    requestRemove: requests.flatMap((modifier) => modifier.remove ?? []),
+    requestRemove: requests.flatMap(removed),
     responseAdd: responses.flatMap(optionsOf),
-    responseRemove: responses.flatMap((modifier) => modifier.remove ?? []),
+    responseRemove: responses.flatMap(removed),
   };
 }
 
+const removed = (modifier: HeaderModifier): string[] => (modifier.remove ?? []).map((name) => name.toLowerCase());
+
 function optionsOf(modifier: HeaderModifier): HeaderValueOption[] {
-  const set = (modifier.set ?? []).map((entry) => ({ ...entry, append: 'OVERWRITE_IF_EXISTS_OR_ADD' as const, keepEmptyValue: true }));
-  const add = (modifier.add ?? []).map((entry) => ({ ...entry, append: 'APPEND_IF_EXISTS_OR_ADD' as const, keepEmptyValue: true }));
+  const set = (modifier.set ?? []).map(({ name, value }) => ({
+    name: name.toLowerCase(),
+    value,
+    append: 'OVERWRITE_IF_EXISTS_OR_ADD' as const,
+    keepEmptyValue: true,
+  }));
+  const add = (modifier.add ?? []).map(({ name, value }) => ({
+    name: name.toLowerCase(),
+    value,
+    append: 'APPEND_IF_EXISTS_OR_ADD' as const,
+    keepEmptyValue: true,
+  }));
   return [...set, ...add];
 }
 

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { parseDurationMs } from '../../lib/duration.ts';
 import type { Kind } from './kind.ts';
-import { duration, durationAboveZero, headerName, issue, path, percent, targetRefs } from './schema.ts';
+import { duration, durationAboveZero, headerName, issue, path, percent, targetRefs, unsupported } from './schema.ts';
 
 const limit = z.int().min(1).max(4_294_967_295).optional();
 
@@ -78,14 +78,14 @@ const healthCheck = z
       })
       .optional(),
     tcp: z.strictObject({}).optional(),
-    grpc: z.strictObject({ service: z.string().max(1024).optional() }).optional(),
+    grpc: unsupported('grpc'),
     interval: durationAboveZero.optional(),
     timeout: durationAboveZero.optional(),
     healthyThreshold: z.int().min(1).max(1000).optional(),
     unhealthyThreshold: z.int().min(1).max(1000).optional(),
   })
-  .refine((value) => [value.http, value.tcp, value.grpc].filter((entry) => entry !== undefined).length === 1, {
-    error: 'must have exactly one of http, tcp, grpc',
+  .refine((value) => [value.http, value.tcp].filter((entry) => entry !== undefined).length === 1, {
+    error: 'must have exactly one of http, tcp',
   });
 
 export const backendPolicySpec = z.strictObject({

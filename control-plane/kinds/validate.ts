@@ -187,7 +187,7 @@ function ruleOf(entry: z.core.$ZodIssue, value: unknown): string {
     case 'too_big':
       return `must be ${entry.inclusive === false ? 'below' : 'at most'} ${entry.maximum}${countWord(entry.origin)}, received ${shown(size(value, entry.origin))}`;
     default:
-      return required(value, entry.message);
+      return entry.message.startsWith('is required') ? entry.message : required(value, entry.message);
   }
 }
 

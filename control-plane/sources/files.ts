@@ -261,10 +261,16 @@ export const diskFiles: FileAccess = {
 };
 
 function unreadable(path: string, error: unknown): Problem {
-  const reason = isMissing(error) ? 'it does not exist' : error instanceof Error ? error.message : String(error);
-  return { origin: { source: 'files', file: path }, resource: '', field: '', message: `${basename(path)} cannot be read: ${reason}` };
+  const reason = isMissing(error) ? 'it does not exist' : ((error as { message?: unknown } | null)?.message ?? error);
+  return {
+    origin: { source: 'files', file: path },
+    resource: '',
+    field: '',
+    message: `${basename(path)} cannot be read: ${String(reason)}`,
+  };
 }
 
 function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR');
+  const code = (error as { code?: unknown } | null)?.code;
+  return code === 'ENOENT' || code === 'ENOTDIR';
 }
