@@ -104,13 +104,14 @@ function compileVirtualHost(
   const entries = host.routes.map((route, i): Entry<Choose> => {
     const where = `${path}.routes[${i}]${route.name === '' ? '' : ` ${JSON.stringify(route.name)}`}`;
     return {
+      where: `${where}.match`,
       path: route.match.path,
       caseSensitive: route.match.caseSensitive,
       conditions: compileConditions(route.match, deps.random, `${where}.match`),
       value: compileRoute({ config, host, route, path: where, clusters, deps }),
     };
   });
-  const find = compileTable(entries, path);
+  const find = compileTable(entries);
   if (host.requireTls === 'NONE') return find;
   const secure = toHttps(host);
   const all = host.requireTls === 'ALL';

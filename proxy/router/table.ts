@@ -11,6 +11,8 @@ export interface Entry<T> {
   /** Undefined = the path decides alone. */
   readonly conditions: RequestTest | undefined;
   readonly value: T;
+  /** Place in the configuration, for errors. */
+  readonly where: string;
 }
 
 /** Answers the first entry that matches. `path` is the request's without query and fragment. */
@@ -20,12 +22,12 @@ export type Find<T> = (request: ProxyRequest, path: string) => T | undefined;
 const RUN_MIN = 6;
 
 /** Compiles a list. Consecutive entries with literal, case-sensitive paths become one table; the others are tried one by one. */
-export function compileTable<T>(entries: readonly Entry<T>[], path: string): Find<T> {
+export function compileTable<T>(entries: readonly Entry<T>[]): Find<T> {
   const steps: Find<T>[] = [];
   let run: Entry<T>[] = [];
   const close = (): void => {
     if (run.length >= RUN_MIN) steps.push(literalRun(run));
-    else for (const entry of run) steps.push(single(entry, path));
+    else for (const entry of run) steps.push(single(entry));
     run = [];
   };
   for (const entry of entries) {
@@ -33,7 +35,7 @@ export function compileTable<T>(entries: readonly Entry<T>[], path: string): Fin
       run.push(entry);
     else {
       close();
-      steps.push(single(entry, path));
+      steps.push(single(entry));
     }
   }
   close();
@@ -48,13 +50,13 @@ export function compileTable<T>(entries: readonly Entry<T>[], path: string): Fin
   };
 }
 
-function single<T>(entry: Entry<T>, path: string): Find<T> {
+function single<T>(entry: Entry<T>): Find<T> {
   const { conditions, value } = entry;
-  const test = pathTest(entry, path);
+  const test = pathTest(entry);
   return (request, requestPath) => (test(requestPath, request) && (conditions === undefined || conditions(request)) ? value : undefined);
 }
 
-function pathTest<T>({ path: matched, caseSensitive }: Entry<T>, where: string): (path: string, request: ProxyRequest) => boolean {
+function pathTest<T>({ path: matched, caseSensitive, where }: Entry<T>): (path: string, request: ProxyRequest) => boolean {
   if (matched.kind === 'connect') return (_path, request) => request.upgrade === 'connect';
   if (matched.kind === 'regex') {
     const regex = compilePattern(matched.value, where);

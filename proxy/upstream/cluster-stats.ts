@@ -2,7 +2,6 @@
 import type { Counter, Gauge, Histogram, Registry } from '../../lib/metrics.ts';
 import { envoyScope } from '../../lib/metrics-scope.ts';
 import type { Scope } from '../../lib/metrics-scope.ts';
-import type { ProxyError } from '../errors.ts';
 
 const STATUS_MAX = 599;
 
@@ -65,31 +64,6 @@ export class ClusterStats {
     this.ejectionsActive = scope.gauge('outlier_detection.ejections_active');
     this.ejectionsTotal = scope.counter('outlier_detection.ejections_enforced_total');
     this.ejectionsOverflow = scope.counter('outlier_detection.ejections_overflow');
-  }
-
-  /** What pools report, as `PoolEvents`: connections opened, closed and failed. */
-  poolEvents(): { connectionOpened(): void; connectionClosed(): void; connectFailed(error: ProxyError): void; raceRetried(): void } {
-    const total = this.scope.counter('upstream_cx_total');
-    const active = this.scope.gauge('upstream_cx_active');
-    const destroyed = this.scope.counter('upstream_cx_destroy');
-    const failed = this.scope.counter('upstream_cx_connect_fail');
-    const timedOut = this.scope.counter('upstream_cx_connect_timeout');
-    const raced = this.scope.counter('upstream_rq_race_retry');
-    return {
-      connectionOpened: () => {
-        total.inc();
-        active.inc();
-      },
-      connectionClosed: () => {
-        active.dec();
-        destroyed.inc();
-      },
-      connectFailed: (error) => {
-        failed.inc();
-        if (error.code === 'connectTimeout') timedOut.inc();
-      },
-      raceRetried: () => raced.inc(),
-    };
   }
 
   /** Counts an answer by code and class. */
