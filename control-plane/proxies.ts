@@ -93,6 +93,9 @@ export interface ProxiesDeps {
   readonly converged: (ms: number) => void;
 }
 
+/** Stands among the types for what could not be built at all. */
+export const BUILD = 'build';
+
 /** How many disconnected proxies stay visible, the newest ones. */
 const REMEMBERED_MAX = 1_000;
 
@@ -153,6 +156,7 @@ function observe(proxy: ConnectedProxy, clock: Clock, converged: (ms: number) =>
   const subscribed = new Map<string, StreamType>();
   for (const type of proxy.stream.types()) subscribed.set(type.typeUrl, type);
   for (const [typeUrl, progress] of proxy.types) {
+    if (typeUrl === BUILD) continue;
     const type = subscribed.get(typeUrl);
     if (type?.rejection !== undefined) {
       const { message } = type.rejection;
@@ -189,7 +193,8 @@ function viewOf(id: string, streams: readonly ConnectedProxy[]): ProxyView {
   const types: Record<string, ProxyTypeView> = {};
   for (const stream of streams) for (const type of stream.stream.types()) types[shortName(type.typeUrl)] = typeView(stream, type);
   const states = new Set(Object.values(types).map((type) => type.state));
-  const state = states.has('rejected') ? 'rejected' : states.has('pending') || last.set === undefined ? 'pending' : 'acked';
+  const state =
+    states.has('rejected') || last.buildError !== '' ? 'rejected' : states.has('pending') || last.set === undefined ? 'pending' : 'acked';
   const rejected = Object.values(types).find((type) => type.state === 'rejected');
   return {
     id,

@@ -6,6 +6,7 @@ import type { EncodedResource } from '../xds/session/messages.ts';
 import { SECRET_TYPE } from '../xds/session/type-urls.ts';
 import type { Changes } from './changes.ts';
 import type { ControlPlaneMetrics } from './metrics.ts';
+import { BUILD } from './proxies.ts';
 import type { ConnectedProxy, Proxies, ProxyStream } from './proxies.ts';
 import { NodeResourceSet } from './resource-set.ts';
 import type { Spans } from './tracing.ts';
@@ -50,26 +51,31 @@ export function createPublisher(deps: PublisherDeps): Publisher {
   const { clock, log, proxies, changes } = deps;
   const quietMs = deps.quietMs ?? QUIET_MS;
   const waitMsMax = deps.waitMsMax ?? WAIT_MS_MAX;
-  let world = deps.world.current;
   let current = 1;
   let published = 1;
   let firstAtMs: number | undefined;
   let cancel = (): void => undefined;
+  let hurry = false;
   let round: Promise<void> | undefined;
   let again = false;
   let closed = false;
 
+  /** Always of the newest world, whose number `current` is: an acknowledgement never stands for more than was sent. */
   const publishTo = (proxy: ConnectedProxy): void => {
+    const world = deps.world.current;
     try {
       const node = proxy.stream.node(world);
       proxy.node = node;
       const next = new NodeResourceSet(new Map([...deps.encode(world, node), [SECRET_TYPE, proxy.stream.secrets()]]), proxy.set);
       hand(proxy, next, current, clock.now(), deps.metrics);
       proxy.buildError = '';
+      proxy.types.delete(BUILD);
     } catch (error) {
-      // The proxy keeps what it has; the next world may be better.
+      // The proxy keeps what it has; the next world may be better. For the change it counts as a refusal.
       proxy.buildError = error instanceof Error ? error.message : String(error);
       proxy.publish = current;
+      const rejected = { publish: current, message: proxy.buildError, atMs: clock.wallMs() };
+      proxy.types.set(BUILD, { changedAt: current, changedAtMs: clock.now(), ackedThrough: 0, rejected });
       deps.metrics.buildFailed();
       log.error('Building for a proxy failed; it keeps its config.', { proxy: proxy.id, error });
     }
@@ -80,7 +86,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     const startMs = clock.now();
     const waitedMs = startMs - (firstAtMs ?? startMs);
     firstAtMs = undefined;
-    world = deps.world.current;
+    hurry = false;
     const number = current;
     const touched = new Map<string, readonly string[]>();
     let sliceMs = startMs;
@@ -118,11 +124,13 @@ export function createPublisher(deps: PublisherDeps): Publisher {
   const schedule = (urgent: boolean): void => {
     const nowMs = clock.now();
     firstAtMs ??= nowMs;
+    hurry ||= urgent;
     cancel();
-    const delayMs = urgent ? 0 : Math.min(quietMs, Math.max(0, firstAtMs + waitMsMax - nowMs));
+    const delayMs = hurry ? 0 : Math.min(quietMs, Math.max(0, firstAtMs + waitMsMax - nowMs));
     cancel = clock.after(delayMs, start);
   };
-  let known = world;
+  changes.published(published, new Map());
+  let known = deps.world.current;
   const stop = deps.world.subscribe((next) => {
     const urgent = losesEndpoints(known, next);
     known = next;

@@ -233,7 +233,7 @@ function workloadOf(registration: Registration, service: ServiceModel | undefine
   if (registration.locality !== undefined) spec['locality'] = { ...registration.locality };
   if (registration.sidecar !== undefined) spec['sidecar'] = { ...registration.sidecar };
   if (registration.draining) spec['draining'] = true;
-  if (!registration.ready) spec['healthy'] = false;
+  if (registration.ready === false) spec['healthy'] = false;
   return resource('meshwork.dev/v1alpha1', 'Workload', registration, registration.name, { ...fromService, ...registration.labels }, spec);
 }
 
