@@ -52,7 +52,7 @@ export interface ServeDiscoveryOptions {
   readonly transport: 'plaintext' | 'tls';
   /** Streams at once, more are refused with UNAVAILABLE; default 10,000. */
   readonly streamsMax?: number;
-  /** A client that takes nothing of a message for this long loses its stream; default 30,000. */
+  /** A client that has not taken a message after this long, and a second more for every megabyte, loses its stream; default 30,000. */
   readonly stallMsMax?: number;
   readonly namesMax?: number;
   readonly responseBytesMax?: number;
@@ -191,8 +191,12 @@ class StreamBinding implements ServerStream {
     const response = this.#session.next();
     if (response === undefined) return;
     this.#writing = true;
-    const stallMs = this.#options.stallMsMax ?? 30_000;
-    this.#cancelStall = this.#options.clock.after(stallMs, () => this.#abort(`took nothing of a message for ${stallMs} ms`));
+    let bytes = 0;
+    for (const resource of response.resources) bytes += resource.bytes?.length ?? 0;
+    const stallMs = (this.#options.stallMsMax ?? 30_000) + Math.ceil(bytes / BYTES_PER_MS_MIN);
+    this.#cancelStall = this.#options.clock.after(stallMs, () =>
+      this.#abort(`did not take a message of ${bytes} bytes within ${stallMs} ms`),
+    );
     this.#call.write(response, () => {
       this.#cancelStall?.();
       this.#writing = false;
@@ -218,6 +222,9 @@ class StreamBinding implements ServerStream {
     if (this.#identified) this.#handler.closed?.(this, error);
   }
 }
+
+/** A client slower than a megabyte a second holds up memory that others need. */
+const BYTES_PER_MS_MIN = 1_000;
 
 function peerOf(call: Call, transport: 'plaintext' | 'tls'): Peer {
   const metadata = new Map<string, string>();

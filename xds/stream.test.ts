@@ -1,106 +1,10 @@
 import { afterEach, expect, test } from '@jest/globals';
-import { credentials, Server, ServerCredentials } from '@grpc/grpc-js';
-import { systemClock } from '../lib/clock.ts';
-import { systemRandom } from '../lib/random.ts';
 import type { ClientUpdate } from './session/client.ts';
-import type { EncodedResource, Mode, NodeInfo } from './session/messages.ts';
-import type { ServerEvent } from './session/server.ts';
-import { testNode, testResource, testSet } from './session/testing.ts';
+import { testResource } from './session/testing.ts';
 import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE } from './session/type-urls.ts';
-import { connectDiscovery, discoveryServerOptions, serveDiscovery } from './stream.ts';
-import type { ConnectDiscoveryOptions, DiscoveryClient, ServerStream } from './stream.ts';
+import { closeAll, controlPlane, sidecar, until } from './stream-testing.ts';
 
-const clock = systemClock();
-const closers: (() => void)[] = [];
-
-afterEach(() => {
-  for (const close of closers.splice(0).reverse()) close();
-});
-
-interface ControlPlane {
-  readonly target: string;
-  readonly streams: Set<ServerStream>;
-  readonly events: ServerEvent[];
-  publish(resources: readonly EncodedResource[]): void;
-  close(): void;
-}
-
-async function controlPlane(resources: readonly EncodedResource[], port = 0, identified?: (node: NodeInfo) => void): Promise<ControlPlane> {
-  const server = new Server(discoveryServerOptions());
-  const streams = new Set<ServerStream>();
-  const events: ServerEvent[] = [];
-  let set = testSet(resources);
-  const discovery = serveDiscovery(
-    server,
-    {
-      identified: (stream, node) => {
-        identified?.(node);
-        streams.add(stream);
-        stream.publish(set);
-      },
-      event: (_stream, event) => events.push(event),
-      closed: (stream) => streams.delete(stream),
-    },
-    { clock, transport: 'plaintext', stallMsMax: 1_000 },
-  );
-  const bound = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error, at) =>
-      error === null ? resolve(at) : reject(error),
-    );
-  });
-  const close = (): void => {
-    discovery.close();
-    server.forceShutdown();
-  };
-  closers.push(close);
-  return {
-    target: `127.0.0.1:${bound}`,
-    streams,
-    events,
-    close,
-    publish: (next) => {
-      set = testSet(next, set);
-      for (const stream of streams) stream.publish(set);
-    },
-  };
-}
-
-interface Sidecar {
-  readonly client: DiscoveryClient;
-  readonly updates: ClientUpdate[];
-  readonly has: (typeUrl: string, name: string) => string | undefined;
-}
-
-function sidecar(target: string, mode: Mode, options: Partial<ConnectDiscoveryOptions> = {}): Sidecar {
-  const updates: ClientUpdate[] = [];
-  const kept = new Map<string, string>();
-  const client = connectDiscovery({
-    targets: [target],
-    credentials: () => credentials.createInsecure(),
-    mode,
-    node: testNode(),
-    clock,
-    random: systemRandom,
-    backoff: { baseMs: 20, capMs: 50 },
-    onUpdate: (update) => {
-      updates.push(update);
-      for (const { typeUrl, name, bytes } of update.upserts) kept.set(`${typeUrl} ${name}`, Buffer.from(bytes).toString('latin1'));
-      for (const name of update.removals) kept.delete(`${update.typeUrl} ${name}`);
-      client.settle(update);
-    },
-    ...options,
-  });
-  closers.push(() => client.close());
-  return { client, updates, has: (typeUrl, name) => kept.get(`${typeUrl} ${name}`) };
-}
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const start = clock.now();
-  while (!condition()) {
-    if (clock.now() - start > 15_000) throw new Error(`waited in vain until ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-}
+afterEach(closeAll);
 
 for (const mode of ['delta', 'sotw'] as const) {
   test(`a ${mode} client gets what it subscribes to, each change, and removals of clusters`, async () => {
@@ -134,10 +38,9 @@ for (const mode of ['delta', 'sotw'] as const) {
     expect(has(CLUSTER_TYPE, 'a')).toBeDefined();
     const before = updates.length;
 
-    const second = await controlPlane(
-      [testResource(CLUSTER_TYPE, 'a'), testResource(CLUSTER_TYPE, 'c')],
-      Number(first.target.split(':')[1]),
-    );
+    const second = await controlPlane([testResource(CLUSTER_TYPE, 'a'), testResource(CLUSTER_TYPE, 'c')], {
+      port: Number(first.target.split(':')[1]),
+    });
 
     await until(() => has(CLUSTER_TYPE, 'c') !== undefined && has(CLUSTER_TYPE, 'b') === undefined, 'the new state came');
     expect(second.streams.size).toBe(1);

@@ -4,3 +4,4 @@ export { serveDiscovery } from './grpc-server.ts';
 export type { DiscoveryHandler, Peer, ServeDiscoveryOptions, ServerStream } from './grpc-server.ts';
 export { connectDiscovery } from './grpc-client.ts';
 export type { ConnectDiscoveryOptions, DiscoveryClient, DiscoveryConnection } from './grpc-client.ts';
+export { StreamError } from './session/messages.ts';

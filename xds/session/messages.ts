@@ -125,13 +125,9 @@ export function takesWrappedResources(node: NodeInfo): boolean {
   return node.clientFeatures.some((feature) => WRAPPING_FEATURES.has(feature));
 }
 
-/** Whether two nodes are the same in every field, whatever the order of their metadata's keys (rule 2). */
-export function sameNode(left: NodeInfo, right: NodeInfo): boolean {
-  return canonical(left) === canonical(right);
-}
-
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_key, inner: unknown) =>
+/** A text that is the same for nodes that are the same in every field, whatever the order of their metadata's keys (rule 2). */
+export function canonicalNode(node: NodeInfo): string {
+  return JSON.stringify(node, (_key, inner: unknown) =>
     typeof inner === 'object' && inner !== null && !Array.isArray(inner)
       ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
       : inner,

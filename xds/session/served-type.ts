@@ -1,8 +1,8 @@
 /** One type on one stream as the server sees it: what is wanted, what was sent, what is due. Both protocol modes share it. */
 import type { DeltaRequest, EncodedResource, ErrorDetail, Mode, SotwRequest } from './messages.ts';
 import { errorText } from './messages.ts';
-import { Subscription } from './subscription.ts';
-import type { SubscriptionChange } from './subscription.ts';
+import { Subscription, spend } from './subscription.ts';
+import type { NameBudget, SubscriptionChange } from './subscription.ts';
 import { isFullStateType } from './type-urls.ts';
 
 /** Everything that one flavour of client may get, immutable; versions change exactly when content does. */
@@ -71,11 +71,14 @@ export class ServedType {
   #answerDue = false;
   #plan: Plan | undefined;
 
-  constructor(mode: Mode, typeUrl: string, namesMax: number) {
+  readonly #budget: NameBudget;
+
+  constructor(mode: Mode, typeUrl: string, namesMax: number, budget: NameBudget) {
     this.mode = mode;
     this.typeUrl = typeUrl;
     this.fullState = mode === 'sotw' && isFullStateType(typeUrl);
-    this.subscription = new Subscription(typeUrl, namesMax);
+    this.subscription = new Subscription(typeUrl, namesMax, budget);
+    this.#budget = budget;
   }
 
   /** Takes a newer set. The older one's unsent content is never sent: the newest wins. */
@@ -190,7 +193,10 @@ export class ServedType {
     if (change.wildcardRemoved) this.#forgetUnwanted();
     if (initialVersions.size > 0) this.resumed = true;
     for (const [name, version] of initialVersions) {
-      if (this.subscription.matches(name)) this.sent.set(name, { version, resource: undefined });
+      if (!this.subscription.matches(name)) continue;
+      spend(this.#budget, name);
+      spend(this.#budget, version);
+      this.sent.set(name, { version, resource: undefined });
     }
     for (const name of change.added) {
       if (initialVersions.has(name)) this.#examine(name);

@@ -1,10 +1,10 @@
 /** The server's side of one xDS stream, state of the world or delta, aggregated or for one type: messages in, messages out, no I/O. */
 import type { Clock } from '../../lib/clock.ts';
-import { CODES, StreamError, sameNode, takesWrappedResources } from './messages.ts';
+import { CODES, StreamError, canonicalNode, takesWrappedResources } from './messages.ts';
 import type { DiscoveryRequest, DiscoveryResponse, EncodedResource, Mode, NodeInfo, WireResource } from './messages.ts';
 import { ServedType } from './served-type.ts';
 import type { Plan, ResourceSet, Verdict } from './served-type.ts';
-import type { SubscriptionChange } from './subscription.ts';
+import type { NameBudget, SubscriptionChange } from './subscription.ts';
 import { DEPENDANTS, PREREQUISITES, REFERRERS, pushRank } from './type-urls.ts';
 
 export type { ResourceSet } from './served-type.ts';
@@ -29,6 +29,8 @@ export interface ServerSessionOptions {
   readonly typesMax?: number;
   /** Names per type; default 100,000. */
   readonly namesMax?: number;
+  /** Characters of all names that a stream holds; default 16 Mi. */
+  readonly nameCharsMax?: number;
   /** A delta response is split beyond this; default 32 MiB. A full-state response cannot be. */
   readonly responseBytesMax?: number;
   /** Longest that make-before-break holds a type back for another's answer; default 5,000. */
@@ -56,7 +58,9 @@ export class ServerSession {
   readonly #types = new Map<string, ServedType>();
   /** The same, in push order. */
   #ordered: readonly ServedType[] = [];
+  readonly #budget: NameBudget;
   #node: NodeInfo | undefined;
+  #nodeText = '';
   #wrap = false;
   #resources: ResourceSet | undefined;
   #nonce = 0;
@@ -68,6 +72,7 @@ export class ServerSession {
     this.mode = options.mode;
     this.#options = options;
     this.#clock = options.clock;
+    this.#budget = { leftChars: options.nameCharsMax ?? 16 * 1024 * 1024 };
   }
 
   /** From the first request of the stream; undefined before it. */
@@ -141,10 +146,17 @@ export class ServerSession {
   #identify(node: NodeInfo | undefined): void {
     if (this.#node === undefined) {
       if (node === undefined) throw new StreamError(CODES.invalidArgument, 'the first request of a stream must carry a node');
+      this.#nodeText = canonicalNode(node);
+      if (this.#nodeText.length > NODE_CHARS_MAX) {
+        throw new StreamError(
+          CODES.resourceExhausted,
+          `a node may take at most ${NODE_CHARS_MAX} characters of JSON, received ${this.#nodeText.length}`,
+        );
+      }
       this.#node = node;
       this.#wrap = this.mode === 'sotw' && takesWrappedResources(node);
       this.#emit({ kind: 'identified', node });
-    } else if (node !== undefined && !sameNode(this.#node, node)) {
+    } else if (node !== undefined && node !== this.#node && canonicalNode(node) !== this.#nodeText) {
       throw new StreamError(
         CODES.invalidArgument,
         `a stream keeps its node: it began as ${quote(this.#node.id)} and now claims ${quote(node.id)}`,
@@ -163,7 +175,7 @@ export class ServerSession {
     if (type === undefined) {
       const typesMax = this.#options.typesMax ?? 64;
       if (this.#types.size >= typesMax) throw new StreamError(CODES.resourceExhausted, `a stream may ask for at most ${typesMax} types`);
-      type = new ServedType(this.mode, typeUrl, this.#options.namesMax ?? 100_000);
+      type = new ServedType(this.mode, typeUrl, this.#options.namesMax ?? 100_000, this.#budget);
       if (this.#resources !== undefined) type.publish(this.#resources);
       this.#types.set(typeUrl, type);
       this.#ordered = [...this.#types.values()].sort((a, b) => pushRank(a.typeUrl) - pushRank(b.typeUrl));
@@ -301,6 +313,9 @@ export class ServerSession {
     this.#options.onEvent?.(event);
   }
 }
+
+/** A node is kept as long as its stream; Istio's biggest are some ten thousand characters. */
+const NODE_CHARS_MAX = 1024 * 1024;
 
 /** A client misses two heartbeats before a resource expires. */
 const HEARTBEATS_PER_TTL = 3;

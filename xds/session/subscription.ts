@@ -11,17 +11,24 @@ export interface SubscriptionChange {
   readonly wildcardRemoved: boolean;
 }
 
+/** What all subscriptions of one stream may hold together, in characters of names; what they give up comes back. */
+export interface NameBudget {
+  leftChars: number;
+}
+
 export class Subscription {
   readonly typeUrl: string;
   readonly #namesMax: number;
+  readonly #budget: NameBudget;
   #wildcard = false;
   /** Empty lists mean "everything" only until a name was asked for on this stream (rule 19). */
   #legacy: boolean;
   #names = new Set<string>();
 
-  constructor(typeUrl: string, namesMax: number) {
+  constructor(typeUrl: string, namesMax: number, budget: NameBudget) {
     this.typeUrl = typeUrl;
     this.#namesMax = namesMax;
+    this.#budget = budget;
     this.#legacy = isFullStateType(typeUrl);
   }
 
@@ -41,7 +48,7 @@ export class Subscription {
     return this.#wildcard || this.#names.has(name);
   }
 
-  /** State of the world: the list replaces what was wanted. Throws a StreamError beyond the limit of names. */
+  /** State of the world: the list replaces what was wanted. Throws a StreamError beyond the limits. */
   replace(resourceNames: readonly string[]): SubscriptionChange {
     this.#limit(resourceNames.length);
     const names = new Set(resourceNames);
@@ -55,24 +62,30 @@ export class Subscription {
       wildcardAdded: wildcard && !this.#wildcard,
       wildcardRemoved: !wildcard && this.#wildcard,
     };
+    for (const name of change.removed) this.#budget.leftChars += name.length;
+    for (const name of change.added) spend(this.#budget, name);
     this.#names = names;
     this.#wildcard = wildcard;
     return change;
   }
 
-  /** Delta: adds and removes. `first` = first request for the type on its stream. Throws a StreamError beyond the limit of names. */
+  /** Delta: adds and removes. `first` = first request for the type on its stream. Throws a StreamError beyond the limits. */
   adjust(subscribe: readonly string[], unsubscribe: readonly string[], first: boolean): SubscriptionChange {
     const before = this.#wildcard;
     if (first && subscribe.length === 0 && this.#legacy) this.#wildcard = true;
     const removed: string[] = [];
     for (const name of unsubscribe) {
       if (name === WILDCARD) this.#wildcard = false;
-      else if (this.#names.delete(name)) removed.push(name);
+      else if (this.#names.delete(name)) {
+        this.#budget.leftChars += name.length;
+        removed.push(name);
+      }
     }
     const added = new Set<string>();
     for (const name of subscribe) {
       if (name === WILDCARD) this.#wildcard = true;
       else {
+        if (!this.#names.has(name)) spend(this.#budget, name);
         this.#names.add(name);
         added.add(name);
       }
@@ -89,4 +102,11 @@ export class Subscription {
       );
     }
   }
+}
+
+/** Takes a name out of the budget. Throws a StreamError when it is used up. */
+export function spend(budget: NameBudget, name: string): void {
+  budget.leftChars -= name.length;
+  if (budget.leftChars < 0)
+    throw new StreamError(CODES.resourceExhausted, 'the names that this stream subscribes to are too long together');
 }
