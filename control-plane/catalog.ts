@@ -62,9 +62,16 @@ interface Held {
   readonly name: string;
   state: SourceState;
   /** `kind namespace/name` -> the first resource of that name in this source. */
-  byKey: ReadonlyMap<string, Resource>;
+  byKey: Map<string, Resource>;
   /** Later ones of the same name in this source. */
   repeats: readonly Resource[];
+}
+
+/** A source's new state; `replaced` when it holds the same names as before. */
+interface Taken {
+  readonly byKey: Map<string, Resource>;
+  readonly repeats: readonly Resource[];
+  readonly replaced: ReadonlyMap<string, Resource> | undefined;
 }
 
 const NOTHING: SourceState = { resources: [], problems: [] };
@@ -85,18 +92,13 @@ class Merge {
     if (state === held.state) return this.#state.world;
     const before = held.byKey;
     const problemsMoved = state.problems !== held.state.problems && (state.problems.length > 0 || held.state.problems.length > 0);
+    const taken = this.#inPlace(held, state.resources) ?? this.#anew(state.resources);
+    const repeatsMoved =
+      taken.repeats.length !== held.repeats.length || taken.repeats.some((resource, at) => resource !== held.repeats[at]);
     held.state = state;
-    const byKey = new Map<string, Resource>();
-    const repeats: Resource[] = [];
-    for (const resource of state.resources) {
-      const key = this.#key(resource);
-      if (byKey.has(key)) repeats.push(resource);
-      else byKey.set(key, resource);
-    }
-    const repeatsMoved = repeats.length !== held.repeats.length || repeats.some((resource, at) => resource !== held.repeats[at]);
-    held.byKey = byKey;
-    held.repeats = repeats;
-    const { changes, hiddenMoved } = this.#changes(index, before, byKey);
+    held.byKey = taken.byKey;
+    held.repeats = taken.repeats;
+    const { changes, hiddenMoved } = this.#changes(index, before, taken);
     const first = this.#state.world === EMPTY_WORLD;
     if (changes.size === 0 && !problemsMoved && !repeatsMoved && !hiddenMoved && !first) return this.#state.world;
     return this.#state.apply(changes, this.#problems());
@@ -108,8 +110,34 @@ class Merge {
     return [...winners.keys()].sort().map((key) => winners.get(key)!);
   }
 
+  /** Most states differ from the one before in a resource or two at the same place: then only those are looked at. */
+  #inPlace(held: Held, next: readonly Resource[]): Taken | undefined {
+    const old = held.state.resources;
+    if (old.length !== next.length || held.repeats.length > 0) return undefined;
+    const replaced = new Map<string, Resource>();
+    for (let at = 0; at < next.length; at++) {
+      if (next[at] === old[at]) continue;
+      const key = this.#key(next[at]!);
+      if (key !== this.#key(old[at]!)) return undefined;
+      replaced.set(key, next[at]!);
+    }
+    for (const [key, resource] of replaced) held.byKey.set(key, resource);
+    return { byKey: held.byKey, repeats: held.repeats, replaced };
+  }
+
+  #anew(resources: readonly Resource[]): Taken {
+    const byKey = new Map<string, Resource>();
+    const repeats: Resource[] = [];
+    for (const resource of resources) {
+      const key = this.#key(resource);
+      if (byKey.has(key)) repeats.push(resource);
+      else byKey.set(key, resource);
+    }
+    return { byKey, repeats, replaced: undefined };
+  }
+
   /** What changes in the world, and whether something did that another source's resource of the same name hides. */
-  #changes(index: number, before: ReadonlyMap<string, Resource>, after: ReadonlyMap<string, Resource>) {
+  #changes(index: number, before: ReadonlyMap<string, Resource>, taken: Taken) {
     const changes = new Map<string, Resource | undefined>();
     let hiddenMoved = false;
     const hidden = (key: string): boolean => {
@@ -117,9 +145,13 @@ class Merge {
       if (found) hiddenMoved = true;
       return found;
     };
-    for (const [key, resource] of after) if (before.get(key) !== resource && !hidden(key)) changes.set(key, resource);
+    if (taken.replaced !== undefined) {
+      for (const [key, resource] of taken.replaced) if (!hidden(key)) changes.set(key, resource);
+      return { changes, hiddenMoved };
+    }
+    for (const [key, resource] of taken.byKey) if (before.get(key) !== resource && !hidden(key)) changes.set(key, resource);
     for (const key of before.keys()) {
-      if (after.has(key) || hidden(key)) continue;
+      if (taken.byKey.has(key) || hidden(key)) continue;
       changes.set(
         key,
         this.#held

@@ -42,12 +42,18 @@ interface Kept {
 }
 const kept = new WeakMap<ServiceModel, Kept>();
 
-export function outboundClusters(world: World): Cluster[] {
+const perWorld = new WeakMap<World, readonly Cluster[]>();
+
+/** The same list for every node. */
+export function outboundClusters(world: World): readonly Cluster[] {
+  const known = perWorld.get(world);
+  if (known !== undefined) return known;
   const all: Cluster[] = [];
   for (const service of world.services.values())
     all.push(...clustersOf(service, backendPolicyOf(world.policies, service)?.spec, world.mesh));
   if (world.mesh.outboundPassthrough) all.push(PASSTHROUGH);
   if (world.mesh.otlpEndpoint !== '') all.push(tracingCluster(world.mesh.otlpEndpoint));
+  perWorld.set(world, all);
   return all;
 }
 

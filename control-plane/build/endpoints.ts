@@ -10,13 +10,19 @@ interface Kept {
 /** A service that did not change keeps its assignments, so the publisher need not encode them again. */
 const kept = new WeakMap<ServiceModel, Kept>();
 
-export function outboundEndpoints(world: World): LoadAssignment[] {
+const perWorld = new WeakMap<World, readonly LoadAssignment[]>();
+
+/** The same list for every node. */
+export function outboundEndpoints(world: World): readonly LoadAssignment[] {
+  const known = perWorld.get(world);
+  if (known !== undefined) return known;
   const all: LoadAssignment[] = [];
   for (const service of world.services.values()) all.push(...assignmentsOf(service, world.mesh));
+  perWorld.set(world, all);
   return all;
 }
 
-export function assignmentsOf(service: ServiceModel, mesh: MeshSettings): readonly LoadAssignment[] {
+function assignmentsOf(service: ServiceModel, mesh: MeshSettings): readonly LoadAssignment[] {
   const before = kept.get(service);
   if (before !== undefined && before.mesh === mesh) return before.assignments;
   const assignments = service.ports.map((port) => assignment(service, port.port, mesh));

@@ -47,8 +47,7 @@ function servicesOf(world: World, workloadKey: string): readonly ServiceModel[] 
   if (members === undefined) {
     const byWorkload = new Map<string, ServiceModel[]>();
     for (const service of world.services.values()) {
-      for (const key of new Set(service.endpoints.map((endpoint) => endpoint.workload))) {
-        if (key === undefined) continue;
+      for (const key of workloadsOf(service)) {
         const list = byWorkload.get(key);
         if (list === undefined) byWorkload.set(key, [service]);
         else list.push(service);
@@ -58,6 +57,17 @@ function servicesOf(world: World, workloadKey: string): readonly ServiceModel[] 
     memberships.set(world.services, members);
   }
   return members.get(workloadKey) ?? [];
+}
+
+const workloads = new WeakMap<ServiceModel, readonly string[]>();
+
+function workloadsOf(service: ServiceModel): readonly string[] {
+  let keys = workloads.get(service);
+  if (keys === undefined) {
+    keys = [...new Set(service.endpoints.flatMap((endpoint) => endpoint.workload ?? []))];
+    workloads.set(service, keys);
+  }
+  return keys;
 }
 
 /** What a sidecar says of its application while the world does not know it: `PORTS: {http: 3000}` in its metadata. */

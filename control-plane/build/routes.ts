@@ -31,14 +31,18 @@ export function outboundRoutes(world: World, clientNamespace: string): RouteConf
 }
 
 interface Table {
-  readonly world: World;
+  /** The newest world that it is known to hold for. */
+  world: World;
   readonly byNamespace: Map<string, RouteConfiguration>;
 }
 const tables = new WeakMap<readonly Resource[], Table>();
 
 function tableOf(world: World): Table {
   const known = tables.get(world.httpRoutes);
-  if (known !== undefined && sameRouting(known.world, world)) return known;
+  if (known !== undefined && (known.world === world || sameRouting(known.world, world))) {
+    known.world = world;
+    return known;
+  }
   const table: Table = { world, byNamespace: new Map() };
   tables.set(world.httpRoutes, table);
   return table;
