@@ -1,4 +1,5 @@
 /** Keeps one discovery session connected: targets in order, backoff with full jitter, pings, and state of the world where delta is unknown. */
+import { isIP } from 'node:net';
 import { Client, connectivityState, Metadata, status } from '@grpc/grpc-js';
 import type { ChannelCredentials, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 import type { Clock } from '../lib/clock.ts';
@@ -16,7 +17,10 @@ export interface ConnectDiscoveryOptions {
   readonly targets: readonly string[];
   /** Asked for every connection, so that a renewed certificate is used by the next one. */
   readonly credentials: () => ChannelCredentials;
-  /** Name for SNI and for the check of the server's certificate. Needed over TLS where a target is an IP address, which SNI does not take. */
+  /**
+   * Name for SNI and for the check of the server's certificate. SNI takes no IP address, so without it a target that is one is asked for
+   * as `control-plane.invalid`: credentials that check by SPIFFE id do not mind, those that check names refuse.
+   */
   readonly serverName?: string;
   /** Asked for every stream: tokens and the like. */
   readonly metadata?: () => Readonly<Record<string, string>>;
@@ -32,6 +36,8 @@ export interface ConnectDiscoveryOptions {
   /** A connection that is not there after this long is given up; default 10,000. */
   readonly connectMsMax?: number;
   readonly backoff?: { readonly baseMs?: number; readonly capMs?: number };
+  /** While a later target serves, the first one is tried this often, and taken back when it answers (A71); default 60,000. */
+  readonly returnMs?: number;
   /** Pings: default 10,000 and 8,000. */
   readonly keepaliveTimeMs?: number;
   readonly keepaliveTimeoutMs?: number;
@@ -71,6 +77,7 @@ class Connector implements DiscoveryClient {
   #index = 0;
   #stream: ClientStream | undefined;
   #cancelWait: (() => void) | undefined;
+  #stopProbe: (() => void) | undefined;
   #closed = false;
 
   constructor(options: ConnectDiscoveryOptions) {
@@ -106,6 +113,7 @@ class Connector implements DiscoveryClient {
   close(): void {
     this.#closed = true;
     this.#cancelWait?.();
+    this.#stopProbe?.();
     this.#stream?.close();
     this.#stream = undefined;
     this.session.close();
@@ -121,7 +129,9 @@ class Connector implements DiscoveryClient {
       connected: () => this.#state({ state: 'connected' }),
       response: () => {
         this.#backoff.reset();
-        if (this.connection.state !== 'synced') this.#state({ state: 'synced', error: '' });
+        if (this.connection.state === 'synced') return;
+        this.#state({ state: 'synced', error: '' });
+        if (this.#index > 0) this.#stopProbe = this.#probeFirst();
       },
       ended: (error, responses) => this.#ended(target, mode, error, responses),
     });
@@ -129,6 +139,8 @@ class Connector implements DiscoveryClient {
 
   #ended(target: string, mode: Mode, error: ServiceError | Error | undefined, responses: number): void {
     this.#stream = undefined;
+    this.#stopProbe?.();
+    this.#stopProbe = undefined;
     if (this.#closed) return;
     const message = error?.message ?? 'the control plane ended the stream';
     if (mode === 'delta' && responses === 0 && error !== undefined && 'code' in error && error.code === status.UNIMPLEMENTED) {
@@ -141,6 +153,31 @@ class Connector implements DiscoveryClient {
     this.#index = responses > 0 ? 0 : (this.#index + 1) % this.#options.targets.length;
     this.#state({ state: 'waiting', error: message });
     this.#wait(this.#index === 0 ? this.#backoff.nextMs() : 0);
+  }
+
+  /** Tries the first target now and then beside the stream that serves, and ends that stream when it is there again. */
+  #probeFirst(): () => void {
+    const { clock, targets, credentials, returnMs = 60_000 } = this.#options;
+    let client: Client | undefined;
+    let cancel = clock.after(returnMs, function probe() {
+      client?.close();
+      client = new Client(targets[0]!, credentials(), discoveryChannelOptions());
+      whenReady(client.getChannel(), () => back());
+      cancel = clock.after(returnMs, probe);
+    });
+    const stop = (): void => {
+      cancel();
+      client?.close();
+      client = undefined;
+    };
+    const back = (): void => {
+      // The channel of a closed probe answers too; it has nothing to say any more.
+      if (client === undefined) return;
+      stop();
+      this.#index = 0;
+      this.#stream?.close();
+    };
+    return stop;
   }
 
   #wait(ms: number): void {
@@ -174,7 +211,7 @@ class ClientStream {
   constructor(target: string, mode: Mode, session: ClientSession, options: ConnectDiscoveryOptions, events: StreamEvents) {
     this.#session = session;
     this.#events = events;
-    const { serverName } = options;
+    const serverName = options.serverName ?? (isAddress(target) ? UNNAMED : undefined);
     const named = serverName === undefined ? {} : { 'grpc.ssl_target_name_override': serverName };
     this.#client = new Client(target, options.credentials(), { ...discoveryChannelOptions(options), ...named });
     const { path, requestSerialize, responseDeserialize } = aggregated(mode).definition;
@@ -211,21 +248,14 @@ class ClientStream {
 
   /** Timers for missing resources run only while connected, so the session hears of the stream when its channel is ready. */
   #awaitReady(mode: Mode): void {
-    const channel = this.#client.getChannel();
-    const look = (): void => {
+    whenReady(this.#client.getChannel(), () => {
       if (this.#ended) return;
-      const state = channel.getConnectivityState(true);
-      if (state !== connectivityState.READY) {
-        channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, look);
-        return;
-      }
       this.#cancelConnect?.();
       this.#ready = true;
       this.#session.connected(mode);
       this.#events.connected();
       this.flush();
-    };
-    look();
+    });
   }
 
   #receive(response: DiscoveryResponse): void {
@@ -247,6 +277,24 @@ class ClientStream {
   }
 }
 
+/** Calls `ready` once, or never when the channel is closed before. */
+function whenReady(channel: ReturnType<Client['getChannel']>, ready: () => void): void {
+  const look = (): void => {
+    const state = channel.getConnectivityState(true);
+    if (state === connectivityState.READY) ready();
+    else if (state !== connectivityState.SHUTDOWN) channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, look);
+  };
+  look();
+}
+
 function aggregated(mode: Mode): DiscoveryMethod {
   return discoveryMethods().find((method) => method.typeUrl === undefined && method.mode === mode)!;
+}
+
+/** Reserved for names that nobody has (RFC 6761). */
+const UNNAMED = 'control-plane.invalid';
+
+/** `127.0.0.1:15012` or `[::1]:15012`, as against names, URIs and paths. */
+function isAddress(target: string): boolean {
+  return isIP(target.slice(0, target.lastIndexOf(':')).replace(/^\[|\]$/g, '')) !== 0;
 }
