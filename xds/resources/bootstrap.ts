@@ -166,7 +166,7 @@ function decodeStatic<Schema extends StaticSchema, T extends { readonly name: st
   const names = new Set<string>();
   return list.map((wire, i) =>
     located(text, `${base}[${i}]`, () => {
-      const place = topOf(`${kind} "${wire.name}"`, warnings);
+      const place = topOf(wire.name === '' ? kind : `${kind} "${wire.name}"`, warnings);
       const resource = decode(wire, place);
       if (names.has(resource.name)) refuse(inside(place, 'name'), `must be unique among the static ${kind}s`, resource.name);
       names.add(resource.name);

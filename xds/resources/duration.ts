@@ -38,6 +38,11 @@ export function fromFraction(value: FractionalPercent | undefined, otherwise: nu
   return value === undefined ? otherwise : Math.min(1, value.numerator / (DENOMINATORS[value.denominator] ?? 100));
 }
 
+/** The same as a percentage, without the rounding of a way through 0 to 1. */
+export function fromFractionPercent(value: FractionalPercent | undefined): number {
+  return value === undefined ? 0 : Math.min(100, (value.numerator * 100) / (DENOMINATORS[value.denominator] ?? 100));
+}
+
 /** The coarsest denominator that keeps the value. */
 export function toFraction(value: number): FractionalPercent {
   const hundred = Math.round(value * 1_000_000) % 10_000 === 0;

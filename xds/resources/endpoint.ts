@@ -6,7 +6,7 @@ import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from '../gen/
 import type { Endpoint, LbEndpoint as WireEndpoint, LocalityLbEndpoints } from '../gen/envoy/config/endpoint/v3/endpoint_components_pb.js';
 import type { Address, JsonObject, LbEndpoint, LoadAssignment, Locality, LocalityEndpoints } from '../snapshot.ts';
 import { inside, type Place, refuse, topOf, warn } from './decoding.ts';
-import { toFraction, fromFraction } from './duration.ts';
+import { fromFractionPercent, toFraction } from './duration.ts';
 import { decodeMessage } from './extension.ts';
 import { decodeAddress, encodeAddress, encodeMetadata } from './parts.ts';
 import { checkRules } from './rules.ts';
@@ -29,7 +29,7 @@ export function decodeEndpoints(bytes: Uint8Array, warnings: string[] = []): Loa
 /** From a message whose rules are checked; `ipOnly` is false for clusters that resolve names. */
 export function decodeLoadAssignment(wire: ClusterLoadAssignment, place: Place, ipOnly: boolean): LoadAssignment {
   const drops = wire.policy?.dropOverloads ?? [];
-  const dropped = drops.reduce((sum, drop) => sum + fromFraction(drop.dropPercentage, 0) * 100, 0);
+  const dropped = drops.reduce((sum, drop) => sum + fromFractionPercent(drop.dropPercentage), 0);
   const localities: LocalityEndpoints[] = [];
   for (let i = 0; i < wire.endpoints.length; i++) localities.push(decodeLocality(wire, i, place, ipOnly));
   checkLocalityWeights(localities, place);
