@@ -1,7 +1,7 @@
 /** Reads the bodies of one connection's messages: by length, chunked or until the close, whole where possible. */
 import type { Headers } from '../headers.ts';
 import type { Body } from '../service.ts';
-import { FlowingBody, wholeBody } from './body.ts';
+import { FlowingBody, TextBody, wholeBody } from './body.ts';
 import type { BodySource } from './body.ts';
 import { ChunkedDecoder } from './chunked.ts';
 import type { ChunkedLimits } from './chunked.ts';
@@ -10,6 +10,9 @@ import { kept } from './reading.ts';
 const EMPTY = Buffer.alloc(0);
 /** Chunk extensions serve nobody; this many bytes of them in a body are an attack (CVE-2023-39326). */
 const EXTENSION_BYTES_MAX = 16 * 1024;
+
+/** Longer bodies are cheaper as buffers. */
+export const TEXT_BYTES_MAX = 8 * 1024;
 
 const LENGTH = 0;
 const CHUNKED = 1;
@@ -41,6 +44,13 @@ export class BodyReader {
       trailerBytesMax: limits.headBytesMax,
       trailerFieldsMax: limits.headerFieldsMax,
     };
+  }
+
+  /** A body of `length` bytes that starts at `text[at]` and is all in `text`. */
+  beginText(length: number, text: string, at: number): Body {
+    this.next = at + length;
+    this.bytes = length;
+    return new TextBody(text.slice(at, at + length));
   }
 
   /** A body of `length` bytes that starts at `chunk[at]`. */

@@ -29,6 +29,37 @@ class WholeBody implements Body {
   }
 }
 
+/** A small body that was read together with its head, as one character per byte: relayed so, it is never copied into a buffer. */
+export class TextBody implements Body {
+  readonly length: number;
+  readonly text: string;
+  #whole: Buffer | undefined;
+  #cancelled = false;
+
+  constructor(text: string) {
+    this.text = text;
+    this.length = text.length;
+  }
+
+  /** Made when somebody asks for it. */
+  get whole(): Buffer {
+    return (this.#whole ??= Buffer.from(this.text, 'latin1'));
+  }
+
+  pipe(sink: BodySink): void {
+    if (this.length > 0) sink.data(this.whole);
+    if (!this.#cancelled) sink.end(undefined);
+  }
+
+  pause(): void {}
+
+  resume(): void {}
+
+  cancel(): void {
+    this.#cancelled = true;
+  }
+}
+
 /** The body of a message that is complete, for readers' `whole` path and for those that pipe. */
 export function wholeBody(bytes: Buffer): Body {
   return new WholeBody(bytes);

@@ -3,14 +3,15 @@ import type { Socket } from 'node:net';
 import { ProxyError } from '../errors.ts';
 import { Headers } from '../headers.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
-import { BodyReader } from './body-reader.ts';
+import { BodyReader, TEXT_BYTES_MAX } from './body-reader.ts';
+import { TextBody } from './body.ts';
 import type { BodySource } from './body.ts';
 import { latin1 } from './bytes.ts';
 import { bad } from './fields.ts';
 import { checkLineEnds, newResponseHead, readResponseHead } from './head.ts';
 import type { HeadLimits } from './head.ts';
 import { kept, readFrom, stopReadFrom } from './reading.ts';
-import { BodyWriter, requestHead, writeWhole } from './write.ts';
+import { BodyWriter, requestHead, writeMessage } from './write.ts';
 import type { WriterOwner } from './write.ts';
 
 /** One request and whoever waits for its answer. Exactly one of the two is called, once. */
@@ -84,7 +85,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     socket.on('end', () => this.#onEnd());
     socket.on('error', (error: Error) => this.#onClose(error.message));
     socket.on('close', () => this.#onClose(''));
-    readFrom(socket, (chunk) => this.#read(chunk));
+    readFrom(socket, (buffer, end) => this.#read(buffer, end));
     socket.resume();
   }
 
@@ -121,9 +122,9 @@ export class ClientConnection implements BodySource, WriterOwner {
     if (body === undefined) {
       this.#sent = true;
       this.#socket.write(head, 'latin1');
-    } else if (body.whole !== undefined) {
+    } else if (body instanceof TextBody || body.whole !== undefined) {
       this.#sent = true;
-      writeWhole(this.#socket, head, body.whole);
+      writeMessage(this.#socket, head, body);
     } else {
       this.#sent = false;
       this.#writer = new BodyWriter(this.#socket, this, body, body.length === undefined ? 'chunked' : 'length');
@@ -170,7 +171,7 @@ export class ClientConnection implements BodySource, WriterOwner {
 
   // ---- reading --------------------------------------------------------------------------------------------------------
 
-  #read(chunk: Buffer): void {
+  #read(buffer: Buffer, end: number): void {
     switch (this.#state) {
       case IDLE:
         // Bytes that nobody asked for would become the next caller's answer (RFC 9112 section 11.2).
@@ -182,39 +183,40 @@ export class ClientConnection implements BodySource, WriterOwner {
       default:
     }
     try {
-      if (this.#state === HEAD) this.#readHeads(chunk);
-      else this.#readBody(chunk);
+      if (this.#state === HEAD) this.#readHeads(buffer, end);
+      else this.#readBody(buffer.subarray(0, end));
     } catch (error) {
       this.#fail(upstreamFault(ProxyError.from(error), this.#answered), false);
     }
   }
 
-  /** Interim responses go on at once; a final one ends the loop. */
-  #readHeads(chunk: Buffer): void {
+  /** Interim responses go on at once; a final one ends the loop. `buffer[0, bytes)` is what was read. */
+  #readHeads(buffer: Buffer, bytes: number): void {
     if (this.#pending !== undefined) {
-      chunk = Buffer.concat([this.#pending, chunk]);
+      buffer = Buffer.concat([this.#pending, buffer.subarray(0, bytes)]);
+      bytes = buffer.length;
       this.#pending = undefined;
     }
     const max = this.#limits.headBytesMax;
-    let at = 0;
+    let from = 0;
     for (;;) {
-      const text = latin1(chunk, at, Math.min(chunk.length, at + max + 4));
+      const text = latin1(buffer, from, Math.min(bytes, from + max + 4));
       const end = text.indexOf('\r\n\r\n', Math.max(0, this.#searched - 3));
       if (end === -1 || end > max) {
         if (text.length > max) throw bad(`A response head may have ${max} bytes.`);
         checkLineEnds(text, this.#searched);
-        this.#pending = kept(chunk.subarray(at));
+        this.#pending = kept(buffer.subarray(from, bytes));
         this.#searched = text.length;
         return;
       }
       this.#searched = 0;
       readResponseHead(text, 0, end, this.#limits, this.#head);
-      at += end + 4;
       const status = this.#head.status;
-      if (status === 101) return this.#switch(chunk, at);
-      if (status >= 200) return this.#answer(chunk, at);
+      if (status === 101) return this.#switch(buffer.subarray(0, bytes), from + end + 4);
+      if (status >= 200) return this.#answer(buffer, from, bytes, text, end + 4);
       this.#interim(status);
-      if (at === chunk.length || this.#state !== HEAD) return;
+      from += end + 4;
+      if (from === bytes || this.#state !== HEAD) return;
     }
   }
 
@@ -223,12 +225,12 @@ export class ClientConnection implements BodySource, WriterOwner {
     this.#exchange?.request.onInterim?.(status, this.#head.reason, new Headers(this.#head.values.fields));
   }
 
-  /** A final response's head is there: frames the body and hands the response on. */
-  #answer(chunk: Buffer, at: number): void {
+  /** A final response's head is there, up to `text[at]`: frames the body and hands the response on. `text` starts at `buffer[from]`. */
+  #answer(buffer: Buffer, from: number, bytes: number, text: string, at: number): void {
     const head = this.#head;
     const exchange = this.#exchange!;
     const request = exchange.request;
-    if (request.upgrade === 'connect' && head.status < 300) return this.#switch(chunk, at);
+    if (request.upgrade === 'connect' && head.status < 300) return this.#switch(buffer.subarray(0, bytes), from + at);
     if (!head.keepAlive) this.#keepAlive = false;
     if (head.values.keepAlive !== undefined) this.#readKeepAlive(head.values.keepAlive);
     const response: ProxyResponse = {
@@ -246,16 +248,21 @@ export class ClientConnection implements BodySource, WriterOwner {
       // A 204 that announces a body will likely send one.
       if (head.status === 204 && (head.chunked || head.contentLength > 0)) this.#keepAlive = false;
       reader.next = at;
-    } else if (head.contentLength >= 0) response.body = reader.beginLength(head.contentLength, chunk, at);
-    // Broken coding in the first chunks throws before anything went on: that is still a 502.
-    else if (head.chunked) response.body = reader.beginChunked(chunk, at);
+    } else if (head.contentLength >= 0 && head.contentLength <= TEXT_BYTES_MAX && text.length - at >= head.contentLength)
+      response.body = reader.beginText(head.contentLength, text, at);
     else {
-      this.#keepAlive = false;
-      response.body = reader.beginUntilClose(chunk, at);
+      const chunk = buffer.subarray(from, bytes);
+      if (head.contentLength >= 0) response.body = reader.beginLength(head.contentLength, chunk, at);
+      // Broken coding in the first chunks throws before anything went on: that is still a 502.
+      else if (head.chunked) response.body = reader.beginChunked(chunk, at);
+      else {
+        this.#keepAlive = false;
+        response.body = reader.beginUntilClose(chunk, at);
+      }
     }
     this.#answered = true;
     request.abort = undefined;
-    if (reader.next !== -1) this.#complete(reader.next === chunk.length);
+    if (reader.next !== -1) this.#complete(reader.next === bytes - from);
     exchange.answered(response);
   }
 

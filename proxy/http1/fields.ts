@@ -226,9 +226,10 @@ export function bad(detail: string, code: ErrorCode = 'badRequest'): ProxyError 
 
 /** Is `token` (lower case) in a comma-separated list? Case-insensitive, empty members ignored. */
 export function hasToken(list: string | undefined, token: string): boolean {
-  if (list === undefined) return false;
+  if (list === undefined || list.length < token.length) return false;
+  // By far the most common value, and no other token is asked for in it.
+  if (list === 'keep-alive') return token === 'keep-alive';
   if (list.length === token.length) return list === token || list.toLowerCase() === token;
-  if (list.length < token.length) return false;
   for (const member of list.toLowerCase().split(',')) if (member.trim() === token) return true;
   return false;
 }

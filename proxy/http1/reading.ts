@@ -1,8 +1,8 @@
 /** Reading sockets into one shared buffer: what Node's `onread` option does, for sockets that exist already. */
 import { Socket } from 'node:net';
 
-/** Gets what was read. The bytes stand only until the function returns: what is to stay goes through `kept`. */
-export type OnRead = (chunk: Buffer) => void;
+/** Gets what was read: `buffer[0, bytes)`. It stands only until the function returns: what is to stay goes through `kept`. */
+export type OnRead = (buffer: Buffer, bytes: number) => void;
 
 const SHARED_BYTES = 64 * 1024;
 
@@ -40,7 +40,7 @@ function findKeys(): Keys | undefined {
 /** Reads a socket from now on; nothing else may listen to its `data`. `pause`, `resume`, `end` and errors work as ever. */
 export function readFrom(socket: Socket, onRead: OnRead): void {
   // Bytes that are in the stream already, and everything where the shared buffer cannot be used, come this way.
-  socket.on('data', onRead);
+  socket.on('data', (chunk: Buffer) => onRead(chunk, chunk.length));
   if (shared === undefined) {
     shared = Buffer.allocUnsafeSlow(SHARED_BYTES);
     keys = findKeys();
@@ -50,7 +50,7 @@ export function readFrom(socket: Socket, onRead: OnRead): void {
   open[keys.buffer] = shared;
   open[keys.generator] = null;
   open[keys.callback] = (bytes: number, buffer: Buffer): boolean => {
-    onRead(buffer.subarray(0, bytes));
+    onRead(buffer, bytes);
     return true;
   };
   open._handle.useUserBuffer(shared);

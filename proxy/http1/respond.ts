@@ -2,7 +2,7 @@
 import type { Headers } from '../headers.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
 import type { Http1Settings } from './settings.ts';
-import { responseFields } from './write.ts';
+import { bodyLength, responseFields } from './write.ts';
 
 export const continueLine = 'HTTP/1.1 100 Continue\r\n\r\n';
 
@@ -32,12 +32,12 @@ export function responseHead(
   }
   if (status !== 204 && status >= 200) {
     if (!bodiless && body !== undefined) {
-      const length = body.whole === undefined ? body.length : body.whole.length;
+      const length = bodyLength(body);
       if (length !== undefined) head += `Content-Length: ${length}\r\n`;
       else if (!closeDelimited) head += 'Transfer-Encoding: chunked\r\n';
     } else if (response.contentLength !== undefined) head += `Content-Length: ${response.contentLength}\r\n`;
     else if (request?.method === 'HEAD' || status === 304) {
-      const length = body?.whole === undefined ? body?.length : body.whole.length;
+      const length = body === undefined ? undefined : bodyLength(body);
       if (length !== undefined) head += `Content-Length: ${length}\r\n`;
     } else head += 'Content-Length: 0\r\n';
   }

@@ -4,7 +4,7 @@ import type { Clock } from '../../lib/clock.ts';
 import { ProxyError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { DownstreamConnection, ProxyResponse, Service } from '../service.ts';
-import { BodyReader } from './body-reader.ts';
+import { BodyReader, TEXT_BYTES_MAX } from './body-reader.ts';
 import type { BodySource } from './body.ts';
 import { latin1 } from './bytes.ts';
 import { errorResponse } from './error-response.ts';
@@ -58,7 +58,7 @@ export interface Http1Connection {
  */
 export function serveHttp1(socket: Socket, head: Buffer | undefined, options: Http1Options): Http1Connection {
   const served = new ServerConnection(socket, options);
-  if (head !== undefined && head.length > 0) served.read(head);
+  if (head !== undefined && head.length > 0) served.read(head, head.length);
   return served;
 }
 
@@ -124,7 +124,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     // What an error means is in the `close` that follows it.
     socket.on('error', () => undefined);
     socket.on('close', () => this.#onClose());
-    readFrom(socket, (chunk) => this.read(chunk));
+    readFrom(socket, (buffer, bytes) => this.read(buffer, bytes));
     if (socket.destroyed) this.#onClose();
     else socket.resume();
   }
@@ -141,21 +141,24 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
 
   // ---- reading --------------------------------------------------------------------------------------------------------
 
-  read(chunk: Buffer): void {
+  /** Takes `buffer[0, bytes)`, which stands only until this returns. */
+  read(buffer: Buffer, bytes: number): void {
     this.#activeMs = this.#sweep.nowMs;
     switch (this.#state) {
       case HEAD:
-        this.#readHead(chunk);
+        this.#readHead(buffer, bytes);
         return;
       case BODY:
-        this.#readBody(chunk);
+        this.#readBody(buffer.subarray(0, bytes));
         return;
       case WAIT:
-        this.#pending = this.#pending === undefined ? Buffer.from(chunk) : Buffer.concat([this.#pending, chunk]);
+        this.#pending = Buffer.concat(
+          this.#pending === undefined ? [buffer.subarray(0, bytes)] : [this.#pending, buffer.subarray(0, bytes)],
+        );
         if (this.#pending.length > AHEAD_BYTES_MAX) this.holdReading();
         return;
       case DISCARD:
-        this.#discarded += chunk.length;
+        this.#discarded += bytes;
         if (this.#discarded > DISCARD_BYTES_MAX) this.#socket.pause();
         return;
       default:
@@ -163,13 +166,14 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   }
 
   /** Looks for one whole head. What follows its message stays pending until the exchange is over. */
-  #readHead(chunk: Buffer): void {
+  #readHead(buffer: Buffer, bytes: number): void {
     if (this.#pending !== undefined) {
-      chunk = Buffer.concat([this.#pending, chunk]);
+      buffer = Buffer.concat([this.#pending, buffer.subarray(0, bytes)]);
+      bytes = buffer.length;
       this.#pending = undefined;
     }
     const limit = this.#settings.headBytesMax;
-    const text = latin1(chunk, 0, Math.min(chunk.length, limit + 4));
+    const text = latin1(buffer, 0, Math.min(bytes, limit + 4));
     // RFC 9112 section 2.2: one empty line before the request line is let pass.
     const at = text.startsWith('\r\n') ? 2 : 0;
     const end = text.indexOf('\r\n\r\n', Math.max(at, this.#searched - 3));
@@ -177,19 +181,19 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
       if (end === -1 || end > limit) {
         checkPartialHead(text, at, this.#searched, this.#settings);
         if (this.#searched === 0) this.#readingSinceMs = this.#sweep.nowMs;
-        this.#pending = kept(chunk);
-        this.#searched = chunk.length;
+        this.#pending = kept(buffer.subarray(0, bytes));
+        this.#searched = bytes;
         return;
       }
       this.#searched = 0;
       readRequestHead(text, at, end, this.#settings, this.#head);
-      this.#startRequest(chunk, end + 4);
+      this.#startRequest(buffer, bytes, text, end + 4);
     } catch (error) {
       this.#refuse(ProxyError.from(error));
     }
   }
 
-  #startRequest(chunk: Buffer, at: number): void {
+  #startRequest(buffer: Buffer, bytes: number, text: string, at: number): void {
     const head = this.#head;
     const settings = this.#settings;
     const continueWanted = expectsContinue(head, settings);
@@ -201,24 +205,26 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#bytesBefore = this.#writtenBefore = 0;
     const last = settings.maxRequestsPerConnection > 0 && this.requests >= settings.maxRequestsPerConnection;
     this.#state = BODY;
-    if (head.chunked) request.body = reader.beginChunked(chunk, at);
-    else if (head.contentLength > 0) request.body = reader.beginLength(head.contentLength, chunk, at);
+    const length = head.contentLength;
+    if (head.chunked) request.body = reader.beginChunked(buffer.subarray(0, bytes), at);
+    else if (length > 0 && length <= TEXT_BYTES_MAX && text.length - at >= length) request.body = reader.beginText(length, text, at);
+    else if (length > 0) request.body = reader.beginLength(length, buffer.subarray(0, bytes), at);
     else {
       reader.next = at;
       reader.bytes = 0;
     }
     request.info.requestBytes = reader.bytes;
-    if (reader.next !== -1) this.#requestRead(chunk, reader.next);
+    if (reader.next !== -1) this.#requestRead(buffer, bytes, reader.next);
     this.#responder.begin(request, head.minor, head.keepAlive && !last, continueWanted);
     this.#options.events?.requestStarted?.();
     if (redirect === undefined) this.#responder.serve(request);
     else this.#responder.answer(redirect);
   }
 
-  /** The request is read to its end; `chunk[at…]` belongs to what comes after it. */
-  #requestRead(chunk: Buffer, at: number): void {
+  /** The request is read to its end; `buffer[at, bytes)` belongs to what comes after it. */
+  #requestRead(buffer: Buffer, bytes: number, at: number): void {
     this.#state = WAIT;
-    if (at < chunk.length) this.#pending = kept(chunk.subarray(at));
+    if (at < bytes) this.#pending = kept(buffer.subarray(at, bytes));
   }
 
   #readBody(chunk: Buffer): void {
@@ -233,7 +239,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     const request = this.#responder.request;
     if (request !== undefined) request.info.requestBytes = reader.bytes;
     if (reader.next === -1 || this.#state !== BODY) return;
-    this.#requestRead(chunk, reader.next);
+    this.#requestRead(chunk, chunk.length, reader.next);
     body.end(reader.trailers);
   }
 
@@ -286,7 +292,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     const pending = this.#pending;
     this.#pending = undefined;
     if (this.#held) this.resumeReading();
-    if (pending !== undefined) this.#readHead(pending);
+    if (pending !== undefined) this.#readHead(pending, pending.length);
     if (this.#halfClosed && this.#state === HEAD) this.#close();
   }
 

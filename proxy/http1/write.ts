@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { ProxyError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
 import type { Body, BodySink, ProxyRequest } from '../service.ts';
+import { TextBody } from './body.ts';
 import { writeLatin1 } from './bytes.ts';
 import { TARGET, TOKEN, VALUE, all } from './chars.ts';
 import { lastChunk } from './chunked.ts';
@@ -28,13 +29,18 @@ export function requestHead(request: ProxyRequest, keepAlive: boolean): string {
     head += `${fields[i]!}: ${fields[i + 2]!}\r\n`;
   }
   if (body !== undefined) {
-    const length = body.whole === undefined ? body.length : body.whole.length;
+    const length = bodyLength(body);
     head += length === undefined ? 'Transfer-Encoding: chunked\r\n' : `Content-Length: ${length}\r\n`;
   } else if (method === 'POST' || method === 'PUT' || method === 'PATCH') head += 'Content-Length: 0\r\n';
   if (upgrade !== undefined && !connect) head += `Connection: Upgrade\r\nUpgrade: ${upgrade}\r\n\r\n`;
   else if (te) head += keepAlive ? 'Connection: TE\r\n\r\n' : 'Connection: close, TE\r\n\r\n';
   else head += keepAlive ? '\r\n' : 'Connection: close\r\n\r\n';
   return head;
+}
+
+/** What `Content-Length` will say; undefined = nobody knows. */
+export function bodyLength(body: Body): number | undefined {
+  return body instanceof TextBody || body.whole === undefined ? body.length : body.whole.length;
 }
 
 function unwritable(what: string, value: string): ProxyError {
@@ -54,6 +60,12 @@ export function responseFields(status: number, reason: string, headers: Headers)
 const JOINED_BYTES_MAX = 16 * 1024;
 
 /** Writes a head and a whole body in one call. */
+export function writeMessage(socket: Socket, head: string, body: Body): boolean {
+  if (body instanceof TextBody) return socket.write(head + body.text, 'latin1');
+  return writeWhole(socket, head, body.whole!);
+}
+
+/** The same with the bytes of a body. */
 export function writeWhole(socket: Socket, head: string, body: Buffer): boolean {
   if (body.length === 0) return socket.write(head, 'latin1');
   if (body.length <= JOINED_BYTES_MAX) {
