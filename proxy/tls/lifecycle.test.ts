@@ -199,6 +199,30 @@ test('a client that leaves before the handshake starts is one answer and no time
   expect(clock.pending).toBe(0);
 });
 
+test('an answer comes even when only the socket below tells that the client is gone', async () => {
+  const { clock, downstream } = mesh();
+  const context = downstream();
+  context.server.removeAllListeners('tlsClientError');
+  const server = await serve(context);
+  connectTcp(server.port, '127.0.0.1').end('\x16');
+
+  expect((await server.accepted()).error).toMatchObject({ reason: 'aborted' });
+  expect(clock.pending).toBe(0);
+});
+
+test('case 82: a peer that was known once is not let in after its end', async () => {
+  const { clock, downstream, upstream } = mesh();
+  const server = await serve(downstream());
+  const context = upstream();
+  expect((await call(server, context)).error).toBeUndefined();
+  expect((await server.accepted()).error).toBeUndefined();
+
+  // By the clock of the proxy it ended; the machine's own, which OpenSSL asks, does not know.
+  clock.advance(24 * 3_600_000 + 1000);
+
+  expect((await call(server, context)).error!.cause).toMatchObject({ reason: 'expired' });
+});
+
 test('case 93: a connection is closed when the certificate of its peer ends', async () => {
   const clock = new ManualClock({ wallMs: Date.now() });
   const nowMs = clock.wallMs();

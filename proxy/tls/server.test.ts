@@ -1,3 +1,4 @@
+import { createPrivateKey } from 'node:crypto';
 import { once } from 'node:events';
 import { connect as connectTcp } from 'node:net';
 import { connect as connectPlainTls } from 'node:tls';
@@ -136,6 +137,17 @@ test('a client below an intermediate that it sends along is let in', async () =>
 
   expect(await echo(socket!, 'hello')).toBe('hello');
   expect((await server.accepted()).peer!.peerUri).toBe(WEB);
+});
+
+test('a stolen root signs no foreign id that anyone believes: its name constraint is for every TLS library', async () => {
+  const record = mesh.exportState().roots[0]!;
+  const stolen = { key: createPrivateKey(record.keyPem), der: mesh.bundle.current.roots[0]!, pem: record.certificatePem };
+  const server = await serve();
+
+  await call(server, upstreamTls(forged(testLeaf(stolen, nowMs, ['spiffe://other.test/web'])), meshRoots));
+
+  // OpenSSL says so, before our own check of the trust domain is asked.
+  expect((await server.accepted()).error).toMatchObject({ reason: 'untrusted' });
 });
 
 test('with the roots of two trust domains, each vouches for its own, through an intermediate too', async () => {
