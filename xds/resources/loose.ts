@@ -24,7 +24,7 @@ type Canonical = JsonValue | undefined;
  * of an unknown type is kept as a TypedStruct. The paths of unknown fields are added to `unknown`; what else is wrong is a DecodeError.
  */
 export function messageFromJson(schema: DescMessage, json: Json, place: Place, unknown: string[]): Message {
-  const canonical = object(schema, json, place, { unknown, depth: 0 });
+  const canonical = message(schema, json, place, { unknown, depth: 0 });
   try {
     return fromJson(schema, canonical ?? {}, { registry: types(), ignoreUnknownFields: true });
   } catch (error) {
