@@ -43,7 +43,7 @@ import { openSqliteStore } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
 import { startTracing } from './tracing.ts';
 import type { Spans } from './tracing.ts';
-import type { Problem, World } from './world.ts';
+import type { Node, Problem, World } from './world.ts';
 
 export interface ControlPlaneDeps {
   readonly clock?: Clock;
@@ -199,6 +199,7 @@ function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closer
   const quiet = deps.quietMs === undefined ? {} : { quietMs: deps.quietMs };
   const publisher = createPublisher({ ...base, ...known, ...quiet, world, encode: (now, node) => encoder.encode(now, node) });
   known.late.publisher = publisher;
+  warmUp(encoder, world.current, base.log);
   closers.add(() => publisher.close());
   closers.add(tendRoots(authority, { ...base, proxies: known.proxies, publisher }));
   return { identities, encoder, publisher };
@@ -227,6 +228,29 @@ async function serve(options: ControlPlaneOptions, known: Known, pushing: Pushin
   const metrics = { ...options.metrics, port: (metricsServer.address() as AddressInfo).port };
   const addresses = { xds: xds.xds, xdsTls: xds.xdsTls, api, metrics };
   return { addresses, world, proxies, changes, publisher: pushing.publisher, close: () => closers.close() };
+}
+
+/** The first build prepares schemas and memos, which takes a while; better before the first proxy waits for it. */
+function warmUp(encoder: Encoder, world: World, log: Log): void {
+  const nobody: Node = {
+    id: 'warm-up',
+    cluster: '',
+    flavour: 'sidecar',
+    namespace: 'default',
+    workload: undefined,
+    labels: {},
+    locality: { region: '', zone: '', subZone: '' },
+    identity: undefined,
+    metadata: {},
+    inboundPort: 15006,
+    outboundPort: 15001,
+    bindAddress: '127.0.0.1',
+  };
+  try {
+    encoder.encode(world, nobody);
+  } catch (error) {
+    log.warning('The first build failed; proxies get nothing until the configuration is mended.', { error });
+  }
 }
 
 /** Runs until SIGTERM or SIGINT. Exit codes: 0 ended in order, 1 could not start, 2 usage. */

@@ -21,7 +21,7 @@ export class NodeResourceSet implements ResourceSet {
   readonly changedTypes: readonly string[];
 
   /** `previous` = the set that the same proxy had; its parts are used again where nothing differs. */
-  constructor(resources: ReadonlyMap<string, Iterable<EncodedResource>>, previous: NodeResourceSet | undefined) {
+  constructor(resources: ReadonlyMap<string, readonly EncodedResource[]>, previous: NodeResourceSet | undefined) {
     const types = new Map<string, TypeSet>();
     const changedTypes: string[] = [];
     for (const typeUrl of new Set([...PUSH_ORDER, ...resources.keys()])) {
@@ -57,13 +57,18 @@ export class NodeResourceSet implements ResourceSet {
   }
 }
 
-function typeSet(resources: Iterable<EncodedResource>, before: TypeSet): TypeSet {
+function typeSet(resources: readonly EncodedResource[], before: TypeSet): TypeSet {
+  // Most of the time nothing differs, and then nothing is allocated.
+  if (
+    resources.length === before.byName.size &&
+    resources.every((resource) => before.byName.get(resource.name)?.version === resource.version)
+  )
+    return before;
   const sorted = [...resources].sort((left, right) => (left.name < right.name ? -1 : 1));
   const byName = new Map(sorted.map((resource) => [resource.name, resource]));
   const changed: string[] = [];
   for (const [name, resource] of byName) if (before.byName.get(name)?.version !== resource.version) changed.push(name);
   for (const name of before.byName.keys()) if (!byName.has(name)) changed.push(name);
-  if (changed.length === 0) return before;
   const hash = createHash('sha256');
   for (const [name, resource] of byName) hash.update(`${name.length}:${name}${resource.version}\n`);
   return { version: hash.digest('base64url').slice(0, 22), byName, before: before.version, changed };

@@ -96,7 +96,10 @@ export interface ClientOptions {
 }
 
 /** A client that keeps what it gets and acknowledges it. The credentials may be changed for its next connection by `tls`. */
-export function connectClient(controlPlane: ControlPlane, options: ClientOptions & { tlsNow?: () => ClientOptions['tls'] }): TestClient {
+export function connectClient(
+  controlPlane: { readonly addresses: Pick<ControlPlane['addresses'], 'xds' | 'xdsTls'> },
+  options: ClientOptions & { tlsNow?: () => ClientOptions['tls'] },
+): TestClient {
   const updates: ClientUpdate[] = [];
   const states: DiscoveryConnection[] = [];
   const resources = new Map<string, Map<string, Uint8Array>>();
