@@ -1,11 +1,11 @@
 /** Configuration over one xDS stream: what to ask for, what comes, what of it is good, and the answer to each response. */
 import { DecodeError, decodeResource, kindOf, resourceJson, TYPE_URLS } from '../xds/resources/index.ts';
 import { connectDiscovery } from '../xds/stream.ts';
+import { readData, resolveDecoded } from './data-files.ts';
 import { ConfigError } from './errors.ts';
 import { routesOfListener, secretsOfCluster, secretsOfListener } from './warming.ts';
-import type { Kind, ResourceStore } from './resource-store.ts';
+import type { Kind, ResourceStore, StoredResource } from './resource-store.ts';
 import type { RuntimeHolder } from './runtime.ts';
-import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import type { Counter, Gauge, Registry } from '../lib/metrics.ts';
 import type { ConnectDiscoveryOptions, DiscoveryClient, DiscoveryConnection } from '../xds/stream.ts';
@@ -25,6 +25,8 @@ export interface AdsOptions extends Pick<
   /** Which kinds are asked for as a whole. */
   readonly wildcards: readonly ('listeners' | 'clusters')[];
   readonly onConnection?: (connection: DiscoveryConnection) => void;
+  /** The first answer of a kind was handled. */
+  readonly onSynced?: (kind: Kind) => void;
 }
 
 export interface Ads {
@@ -88,15 +90,20 @@ export function connectAds(options: AdsOptions): Ads {
     const replaced = acceptAll(kind, update, problems, options);
     for (const name of update.removals) removeOne(kind, name, update, options);
     store.versions[kind] = update.version;
-    if (update.cause === 'response') synced.add(kind);
     if (update.cause === 'missing' || update.removals.length > 0) for (const name of update.removals) giveUpOn(kind, name, options);
     subscribeNamed();
     for (const problem of await options.runtime.apply()) {
       problems.push(problem);
-      if (kind === 'listeners') restore(kind, problem.name, replaced, store);
-      refuse(kind, problem.name, problem.message, update, options);
+      for (const name of problem.name === '' ? replaced.keys() : [problem.name]) {
+        restore(kind, name, replaced, store);
+        refuse(kind, name, problem.message, update, options);
+      }
     }
     (problems.length === 0 ? counters.success : counters.rejected).inc();
+    if (update.cause === 'response' && !synced.has(kind)) {
+      synced.add(kind);
+      options.onSynced?.(kind);
+    }
     if (problems.length > 0)
       log.warning('Resources from the control plane were rejected; the last good ones stay.', {
         type: kind,
@@ -135,23 +142,25 @@ export function connectAds(options: AdsOptions): Ads {
   };
 }
 
-type Replaced = ReadonlyMap<string, ReturnType<ResourceStore['listeners']['get']>>;
+/** What the store had before this update, by name. */
+type Replaced = ReadonlyMap<string, StoredResource<never> | undefined>;
 
 /** Decodes and checks each resource by itself: a bad one is named and keeps its last good version, its siblings are taken. */
 function acceptAll(kind: Kind, update: ClientUpdate, problems: Problem[], options: AdsOptions): Replaced {
   const { store, clock, log } = options;
-  const replaced = new Map<string, ReturnType<ResourceStore['listeners']['get']>>();
+  const replaced = new Map<string, StoredResource<never> | undefined>();
   for (const received of update.upserts) {
     const { name, version, typeUrl, bytes } = received;
     try {
       const decoded = decodeResource(typeUrl, bytes);
       if (decoded.name !== name)
         throw new ConfigError(`${kind} ${JSON.stringify(name)}`, `the resource inside is called ${JSON.stringify(decoded.name)}`);
-      options.check(decoded);
-      if (kind === 'listeners') replaced.set(name, store.listeners.get(name));
+      const resource = resolveDecoded(decoded, readData);
+      options.check({ ...decoded, resource } as Decoded);
+      replaced.set(name, store[kind].get(name) as StoredResource<never> | undefined);
       store.put(kind, {
         name,
-        value: decoded.resource as never,
+        value: resource as never,
         version,
         fixed: false,
         updatedMs: clock.wallMs(),
@@ -184,12 +193,12 @@ function refuse(kind: Kind, name: string, message: string, update: ClientUpdate,
   store.refuse(kind, name, { version: update.version, message, atMs: clock.wallMs() });
 }
 
-/** A listener that could not be opened gives its place back to the one before it. */
+/** A resource that cannot be in force gives its place back to the one before it. */
 function restore(kind: Kind, name: string, replaced: Replaced, store: ResourceStore): void {
   if (!replaced.has(name)) return;
   const old = replaced.get(name);
   if (old === undefined) store.remove(kind, name);
-  else store.put('listeners', old);
+  else store.put(kind, old);
 }
 
 /** Names that listeners and clusters refer to, without those that the bootstrap brings along. */

@@ -155,6 +155,7 @@ function serveConnection(accepted: AcceptedConnection, first: Service, settings:
     tls: accepted.tls,
   };
   let last = first;
+  let underWay = 0;
   const service: Service = (request) => {
     const chain = accepted.current();
     if (chain?.service === undefined) accepted.drain?.();
@@ -166,11 +167,16 @@ function serveConnection(accepted: AcceptedConnection, first: Service, settings:
     service,
     settings,
     clock: deps.clock,
+    events: {
+      requestStarted: () => underWay++,
+      requestEnded: () => underWay--,
+    },
     onClose: () => {
       stats.connectionsActive.dec();
       accepted.over();
     },
   });
+  accepted.busy = () => underWay > 0;
   accepted.drain = () => served.drain();
   accepted.destroy = () => served.destroy();
 }

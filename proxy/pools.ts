@@ -12,12 +12,15 @@ import type { PoolEvents } from './upstream/pool.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Scope } from '../lib/metrics-scope.ts';
 import type { Cluster, Secret, UpstreamTls } from '../xds/snapshot.ts';
+import type { Socket } from 'node:net';
 
 export interface DialDeps {
   readonly clock: Clock;
   readonly contexts: TlsContexts;
   /** The secrets of this moment: a connection made after a rotation uses the new certificate. */
   readonly secrets: () => ReadonlyMap<string, Secret>;
+  /** Whether a local address is one of this proxy's own outbound listeners: what is sent there comes back for ever. */
+  readonly isOwn: (host: string, port: number) => boolean;
 }
 
 export type DialEndpoint = (endpoint: Endpoint, cluster: Cluster) => Dial;
@@ -36,8 +39,35 @@ export function endpointDialler(deps: DialDeps): DialEndpoint {
   return (endpoint, cluster) => {
     const tls = tlsOf(cluster, endpoint);
     const base = { address: endpoint.address, connectTimeoutMs: cluster.connectTimeoutMs, clock: deps.clock };
-    if (tls === undefined) return createDial(base);
+    const refuseLoop = (raw: Socket): ProxyError | undefined => {
+      const { remoteAddress, remotePort, localAddress } = raw;
+      // Only a connection to this machine has the same address at both ends.
+      if (
+        remoteAddress === undefined ||
+        remotePort === undefined ||
+        remoteAddress !== localAddress ||
+        !deps.isOwn(remoteAddress, remotePort)
+      )
+        return undefined;
+      raw.destroy();
+      return new ProxyError('loopDetected', `Cluster ${cluster.name} names ${remoteAddress}:${remotePort}, which is this proxy.`);
+    };
+    if (tls === undefined) {
+      return createDial({
+        ...base,
+        secure: (raw, done) => {
+          const loop = refuseLoop(raw);
+          done(loop, loop === undefined ? raw : undefined);
+          return () => undefined;
+        },
+      });
+    }
     const secure: Secure = (raw, done) => {
+      const loop = refuseLoop(raw);
+      if (loop !== undefined) {
+        done(loop, undefined);
+        return () => undefined;
+      }
       let context: UpstreamTlsContext;
       try {
         context = contextOf(tls, cluster);

@@ -29,6 +29,8 @@ export interface AdminContext {
   readonly node: JsonObject;
   readonly layers: RuntimeLayers;
   state(): ServerState;
+  /** Brings gauges that follow the clock up to date, before statistics are shown. */
+  refreshStats(): void;
   dump(): DumpSource;
   clusters(): Iterable<UpstreamCluster>;
   /** Clusters that came over xDS. */

@@ -75,6 +75,13 @@ export class BoundListener {
     return this.#connections.size;
   }
 
+  /** Connections that would lose something if they were cut now. */
+  get active(): number {
+    let count = 0;
+    for (const connection of this.#connections) if (connection.busy?.() ?? true) count++;
+    return count;
+  }
+
   /** Stops accepting and lets connections end with what they are doing. */
   stopAccepting(): Promise<void> {
     this.#closed ??= new Promise((resolve) => this.#server.close(() => resolve()));
@@ -188,6 +195,7 @@ class Connection implements AcceptedConnection {
   readonly listener: string;
   chain: CompiledChain | undefined = undefined;
   drain: (() => void) | undefined = undefined;
+  busy: (() => boolean) | undefined = undefined;
   destroy: () => void;
   onOver: (() => void) | undefined = undefined;
   isOver = false;

@@ -42,6 +42,8 @@ export interface AcceptedConnection {
   readonly current: () => CompiledChain | undefined;
   /** Set by `serve`: called when the connection shall end as soon as what is under way is done. */
   drain: (() => void) | undefined;
+  /** Set by `serve`: whether something is under way. Unset = always. */
+  busy: (() => boolean) | undefined;
   /** Set by `serve` when it takes over: ends the connection at once. */
   destroy: () => void;
   over(): void;

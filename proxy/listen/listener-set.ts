@@ -68,9 +68,28 @@ export class ListenerSet {
     }));
   }
 
+  /** Whether a connection to this address would come back in by an outbound listener: a loop. `host` is the peer's address of a local connection. */
+  isOutbound(host: string, port: number): boolean {
+    for (const sockets of this.#bound.values()) {
+      for (const bound of sockets.values()) {
+        if (bound.compiled.config.trafficDirection !== 'OUTBOUND') continue;
+        const { address } = bound;
+        if (address.port === port && (address.host === host || ANY_ADDRESS.has(address.host))) return true;
+      }
+    }
+    return false;
+  }
+
   get connections(): number {
     let count = 0;
     for (const bound of this.#all()) count += bound.connections;
+    return count;
+  }
+
+  /** Connections that have something under way, or that are still being accepted. */
+  get active(): number {
+    let count = 0;
+    for (const bound of this.#all()) count += bound.active;
     return count;
   }
 
@@ -168,6 +187,8 @@ export class ListenerSet {
     yield* this.#draining;
   }
 }
+
+const ANY_ADDRESS: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
 interface WantedSocket {
   readonly name: string;

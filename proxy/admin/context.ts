@@ -1,0 +1,126 @@
+/** What the admin port sees of a running proxy, put together from its parts. */
+import { parseCertificate } from '../../certs/certificate.ts';
+import { decodeCertificates } from '../../certs/pem.ts';
+import { nodeJson } from '../boot.ts';
+import { referencedNames } from '../ads.ts';
+import { encodeResource, resourceJson, TYPE_URLS } from '../../xds/resources/index.ts';
+import type { AdminContext } from './endpoint.ts';
+import type { CertificateView } from './certs.ts';
+import type { DumpEntry, DumpSource } from './config-dump.ts';
+import type { Parts } from '../assemble.ts';
+import type { Kind, StoredResource } from '../resource-store.ts';
+import type { Bootstrap } from '../../xds/bootstrap.ts';
+import type { JsonObject, RouteConfiguration, Secret } from '../../xds/snapshot.ts';
+
+export interface AdminActions extends Pick<AdminContext, 'drainListeners' | 'quit'> {}
+
+export function adminContext(parts: Parts, bootstrap: Bootstrap, version: string, actions: AdminActions): AdminContext {
+  const { store, status, clusters, listeners, writers } = parts;
+  return {
+    clock: parts.clock,
+    log: parts.log,
+    registry: parts.registry,
+    version,
+    startedMs: status.startedMs,
+    options: parts.options,
+    node: nodeJson(parts.node),
+    layers: parts.layers,
+    state: () => status.state,
+    refreshStats: () => status.refresh(),
+    dump: () => dumpSource(parts, bootstrap),
+    clusters: () => clusters.all(),
+    isDynamicCluster: (name) => store.clusters.get(name)?.fixed === false,
+    listeners: () => listeners.views(),
+    certificates: () => [...store.secrets.values()].flatMap(({ value }) => certificateViews(value)),
+    unready: () => status.unready(),
+    failHealthCheck: (failed) => {
+      status.healthCheckFailed = failed;
+      status.refresh();
+    },
+    reopenLogs: () => {
+      for (const writer of writers.values()) writer.reopen();
+    },
+    ...actions,
+  };
+}
+
+function dumpSource(parts: Parts, bootstrap: Bootstrap): DumpSource {
+  const { store, runtime } = parts;
+  const inForce = runtime.current.snapshot;
+  const entries = (kind: Kind, isActive: (name: string, value: unknown) => boolean): DumpEntry[] => {
+    const map: ReadonlyMap<string, StoredResource<unknown>> = store[kind];
+    return [...map.values()].map((stored) => {
+      const refusal = store.refusals.get(`${kind} ${stored.name}`);
+      return {
+        name: stored.name,
+        get resource(): JsonObject {
+          return stored.dump();
+        },
+        version: stored.version,
+        updatedMs: stored.updatedMs,
+        state: stored.fixed ? 'static' : isActive(stored.name, stored.value) ? 'active' : 'warming',
+        ...(refusal === undefined ? {} : { error: refusal }),
+      };
+    });
+  };
+  return {
+    bootstrap: bootstrap.dump(),
+    bootstrapMs: parts.status.startedMs,
+    versions: { clusters: store.versions.clusters, listeners: store.versions.listeners },
+    clusters: entries('clusters', (name, value) => inForce.clusters.get(name) === value),
+    endpoints: entries('endpoints', () => true),
+    listeners: entries('listeners', (name, value) => inForce.listeners.get(name) === value),
+    routes: [...entries('routes', () => true), ...inlineRoutes(parts)],
+    secrets: [...entries('secrets', () => true), ...missingSecretEntries(parts)],
+  };
+}
+
+/** Route configurations that stand inside listeners count as static. */
+function inlineRoutes({ runtime, status }: Parts): DumpEntry[] {
+  const found = new Map<string, RouteConfiguration>();
+  for (const listener of runtime.current.snapshot.listeners.values()) {
+    for (const chain of [...listener.filterChains, ...(listener.defaultFilterChain === undefined ? [] : [listener.defaultFilterChain])]) {
+      for (const filter of chain.filters) {
+        if (filter.kind === 'http' && filter.http.routeConfig !== undefined)
+          found.set(`${listener.name} ${filter.http.routeConfig.name}`, filter.http.routeConfig);
+      }
+    }
+  }
+  return [...found.values()].map((route) => ({
+    name: route.name,
+    resource: encodedRoute(route),
+    version: '',
+    updatedMs: status.startedMs,
+    state: 'static',
+  }));
+}
+
+function encodedRoute(route: RouteConfiguration): JsonObject {
+  const { typeUrl, bytes } = encodeResource('route', route);
+  return resourceJson(typeUrl, bytes);
+}
+
+function missingSecretEntries({ store, status }: Parts): DumpEntry[] {
+  return [...referencedNames(store).secrets]
+    .filter((name) => !store.secrets.has(name))
+    .map((name) => ({ name, resource: { '@type': TYPE_URLS.secret, name }, version: '', updatedMs: status.startedMs, state: 'warming' }));
+}
+
+function certificateViews(secret: Secret): CertificateView[] {
+  const { content } = secret;
+  const pem = content.kind === 'certificate' ? content.chainPem : content.rootsPem;
+  if (pem === '') return [];
+  return decodeCertificates(pem).map((der) => {
+    const { serialHex, notBeforeMs, notAfterMs, sans } = parseCertificate(der);
+    const names = (type: string): string[] => sans.flatMap((san) => (san.type === type ? [san.bytes.toString('latin1')] : []));
+    return {
+      path: secret.name,
+      serialNumber: serialHex,
+      notBeforeMs,
+      notAfterMs,
+      uris: names('URI'),
+      dnsNames: names('DNS'),
+      authority: content.kind === 'validation',
+    };
+  });
+}

@@ -1,0 +1,179 @@
+/** The proxy's parts, constructed and connected by hand: nothing here listens or dials yet. */
+import { createRegistry } from '../lib/metrics.ts';
+import { Wheel } from '../lib/wheel.ts';
+import { compileListener, createCompile, checkClusterTls } from './compile.ts';
+import { createLineWriter } from './filters/line-writer.ts';
+import { otlpExporter } from './filters/otlp.ts';
+import { workloadOfNode } from './filters/workload.ts';
+import { ListenerSet } from './listen/listener-set.ts';
+import { endpointDialler, poolMaker } from './pools.ts';
+import { ResourceStore } from './resource-store.ts';
+import { compileRoutes } from './router/router.ts';
+import { EMPTY_RUNTIME, RuntimeHolder } from './runtime.ts';
+import { ServerStatus } from './server-state.ts';
+import { createTlsContexts } from './tls/context.ts';
+import { ClusterPool } from './upstream/cluster-pool.ts';
+import { checkAssignment, compileCluster } from './upstream/compile-cluster.ts';
+import type { CompileDeps } from './compile.ts';
+import type { LineWriter } from './filters/line-writer.ts';
+import type { SpanExporter } from './filters/otlp.ts';
+import type { ProxyOptions } from './options.ts';
+import type { RuntimeLayers } from './runtime-layers.ts';
+import type { TlsContexts } from './tls/context.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { Registry } from '../lib/metrics.ts';
+import type { Random } from '../lib/random.ts';
+import type { Decoded } from '../xds/resources/index.ts';
+import type { NodeInfo } from '../xds/session/messages.ts';
+import type { Secret } from '../xds/snapshot.ts';
+
+export interface World {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
+
+export interface Parts extends World {
+  readonly options: ProxyOptions;
+  readonly node: NodeInfo;
+  readonly layers: RuntimeLayers;
+  readonly registry: Registry;
+  readonly store: ResourceStore;
+  readonly contexts: TlsContexts;
+  readonly clusters: ClusterPool;
+  readonly listeners: ListenerSet;
+  readonly runtime: RuntimeHolder;
+  readonly status: ServerStatus;
+  readonly compileDeps: CompileDeps;
+  readonly writers: ReadonlyMap<string, LineWriter>;
+  readonly exporters: ReadonlyMap<string, SpanExporter>;
+  /** First answers that the start waits for; the sources put themselves in and take themselves out. */
+  readonly awaited: Set<string>;
+  /** Compiles one received resource by itself. Throws ConfigError for one that could never be in force. */
+  readonly check: (decoded: Decoded) => void;
+  /** Compiles everything in the store, needs unmet or not, without putting it in force. Throws ConfigError. */
+  readonly compileAll: () => void;
+}
+
+const CONNECTIONS_MAX = 65_536;
+
+export function assemble(world: World, options: ProxyOptions, node: NodeInfo, layers: RuntimeLayers): Parts {
+  const { clock, random, log } = world;
+  const registry = createRegistry();
+  const store = new ResourceStore();
+  const contexts = createTlsContexts({ clock });
+  const wheel = new Wheel(clock);
+  const writers = new Map<string, LineWriter>();
+  const exporters = new Map<string, SpanExporter>();
+  const awaited = new Set<string>();
+  const listeners = new ListenerSet({ clock, log, registry, drainTimeMs: options.drainTimeMs, connectionsMax: connectionsMaxOf(layers) });
+  const dial = endpointDialler({
+    clock,
+    contexts,
+    secrets: () => runtime.current.snapshot.secrets,
+    isOwn: (host, port) => listeners.isOutbound(host, port),
+  });
+  const clusters = new ClusterPool({ clock, random, log, metrics: registry, makePool: poolMaker(dial, clock) });
+  const compileDeps: CompileDeps = {
+    clock,
+    random,
+    log,
+    registry,
+    wheel,
+    clusters,
+    dial,
+    contexts,
+    self: workloadOfNode(node),
+    otlpEndpoint: world.environment['OTEL_EXPORTER_OTLP_ENDPOINT'] ?? '',
+    healthy: () => status.state === 'LIVE',
+    writer: (path) => remember(writers, path, () => createLineWriter(path, { clock, log, flushMs: options.fileFlushIntervalMs })),
+    exporter: (endpoint, serviceName) =>
+      remember(exporters, `${serviceName} ${endpoint}`, () =>
+        otlpExporter({ endpoint, serviceName, resource: { 'service.instance.id': node.id }, headers: {}, clock, log }),
+      ),
+  };
+  const runtime: RuntimeHolder = new RuntimeHolder({
+    store,
+    clusters,
+    listeners,
+    clock,
+    log,
+    compile: createCompile(compileDeps),
+    onApplied: () => status.applied(),
+  });
+  const status = new ServerStatus({ clock, registry, store, runtime, clusters, awaited: () => [...awaited] });
+  const check = (decoded: Decoded): void => checkResource(decoded, store, compileDeps);
+  return {
+    ...world,
+    options,
+    node,
+    layers,
+    registry,
+    store,
+    contexts,
+    clusters,
+    listeners,
+    runtime,
+    status,
+    compileDeps,
+    writers,
+    exporters,
+    awaited,
+    check,
+    compileAll: () => void createCompile(compileDeps)(store.snapshot(), clusters, EMPTY_RUNTIME),
+  };
+}
+
+/** By itself: cross-references are the snapshot's matter, and what is still to come is no mistake. */
+function checkResource(decoded: Decoded, store: ResourceStore, deps: CompileDeps): void {
+  const { secrets, routes } = store.snapshot();
+  switch (decoded.kind) {
+    case 'cluster':
+      compileCluster(decoded.resource);
+      checkClusterTls(decoded.resource, { secrets }, deps.contexts);
+      return;
+    case 'listener':
+      compileListener(decoded.resource, { routes, secrets }, deps);
+      return;
+    case 'route':
+      compileRoutes(decoded.resource, {
+        clusters: deps.clusters,
+        clock: deps.clock,
+        random: deps.random,
+        wheel: deps.wheel,
+        mirrorsDropped: deps.registry.counter('envoy_mirrors_dropped'),
+      });
+      return;
+    case 'endpoints':
+      checkAssignment(decoded.resource, `endpoints ${JSON.stringify(decoded.name)}`);
+      return;
+    case 'secret':
+      checkSecret(decoded.resource, deps);
+      return;
+  }
+}
+
+/** A certificate without its key, or roots that cannot be read, are told at once. */
+function checkSecret(secret: Secret, { contexts }: CompileDeps): void {
+  const ref = { kind: 'inline', secret } as const;
+  const common = { matchSubjectAltNames: [], alpn: [], minVersion: 'TLSv1_2', maxVersion: 'TLSv1_3', sni: '', autoHostSni: false } as const;
+  const path = `secret ${JSON.stringify(secret.name)}`;
+  if (secret.content.kind === 'certificate') contexts.upstream({ ...common, certificates: [ref] }, new Map(), path);
+  else contexts.upstream({ ...common, certificates: [], validation: ref }, new Map(), path);
+}
+
+/** Envoy's runtime key for all connections of the process, here for each listener. */
+function connectionsMaxOf(layers: RuntimeLayers): number {
+  const value = Number(layers.get('overload.global_downstream_max_connections') ?? CONNECTIONS_MAX);
+  return Number.isInteger(value) && value > 0 ? value : CONNECTIONS_MAX;
+}
+
+function remember<T>(known: Map<string, T>, key: string, make: () => T): T {
+  const found = known.get(key);
+  if (found !== undefined) return found;
+  const made = make();
+  known.set(key, made);
+  return made;
+}

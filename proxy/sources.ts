@@ -1,0 +1,106 @@
+/** Where resources come from besides the bootstrap itself: xDS streams and watched files. */
+import { connectAds } from './ads.ts';
+import { StartError } from './boot.ts';
+import { controlPlaneTarget } from './control-plane-target.ts';
+import { ConfigError } from './errors.ts';
+import { watchFiles } from './file-source.ts';
+import type { Ads } from './ads.ts';
+import type { Parts } from './assemble.ts';
+import type { FileWatch } from './file-source.ts';
+import type { ApiSource, Bootstrap, ConfigSource } from '../xds/bootstrap.ts';
+
+export interface Sources {
+  close(): void;
+}
+
+/** Starts every source that the bootstrap names. Throws StartError for one that can never work. */
+export async function connectSources(bootstrap: Bootstrap, parts: Parts): Promise<Sources> {
+  const { lds, cds, ads } = bootstrap.dynamic;
+  const streams: Ads[] = [];
+  const files: FileWatch[] = [];
+  const sources: readonly (readonly ['listeners' | 'clusters', ConfigSource | undefined])[] = [
+    ['clusters', cds],
+    ['listeners', lds],
+  ];
+  const shared = sources.flatMap(([kind, source]) => (source?.kind === 'ads' ? [kind] : []));
+  for (const [kind, source] of sources) if (source !== undefined) expectFirst(kind, source, parts);
+  try {
+    if (ads !== undefined) streams.push(openStream(ads, shared, 'dynamic_resources.ads_config', parts));
+    for (const [kind, source] of sources) {
+      if (source?.kind === 'api')
+        streams.push(openStream(source.api, [kind], `dynamic_resources.${kind === 'clusters' ? 'cds' : 'lds'}_config`, parts));
+      else if (source?.kind === 'path') files.push(await watchFiles(kind, source, parts));
+    }
+    files.push(...(await watchSecretFiles(parts)));
+  } catch (error) {
+    for (const stream of streams) stream.close();
+    for (const file of files) file.close();
+    throw error instanceof ConfigError ? new StartError(`the configuration is not valid: ${error.message}`, error) : error;
+  }
+  return {
+    close: () => {
+      for (const stream of streams) stream.close();
+      for (const file of files) file.close();
+    },
+  };
+}
+
+/** The start waits for the first answer of each kind, for as long as the source says; 0 = for ever. */
+function expectFirst(kind: 'listeners' | 'clusters', source: ConfigSource, { awaited, clock, status, log }: Parts): void {
+  awaited.add(kind);
+  if (source.initialFetchTimeoutMs <= 0) return;
+  clock.after(source.initialFetchTimeoutMs, () => {
+    if (!awaited.delete(kind)) return;
+    log.warning('No answer of the configuration source in time; the start goes on without.', { kind });
+    status.check();
+  });
+}
+
+function openStream(source: ApiSource, wildcards: readonly ('listeners' | 'clusters')[], path: string, parts: Parts): Ads {
+  const { store, runtime, log, registry, clock, random, node, awaited, status, check } = parts;
+  const target = controlPlaneTarget(source, store, parts.contexts, path);
+  let lastState = '';
+  return connectAds({
+    ...target,
+    mode: source.apiType === 'DELTA_GRPC' ? 'delta' : 'sotw',
+    node,
+    clock,
+    random,
+    store,
+    runtime,
+    log,
+    registry,
+    wildcards,
+    check,
+    onSynced: (kind) => {
+      if (awaited.delete(kind)) status.check();
+    },
+    onConnection: (connection) => {
+      if (connection.state === lastState) return;
+      lastState = connection.state;
+      if (connection.state === 'waiting')
+        log.warning('The control plane is not reachable; the last configuration stays in force.', {
+          target: connection.target,
+          error: connection.error,
+        });
+      else if (connection.state === 'synced')
+        log.info('Connected to the control plane.', { target: connection.target, mode: connection.mode });
+    },
+  });
+}
+
+/** Secrets that TLS settings name together with a file. */
+async function watchSecretFiles(parts: Parts): Promise<FileWatch[]> {
+  const paths = new Set<string>();
+  const add = (tls: { certificates: readonly unknown[]; validation?: unknown } | undefined): void => {
+    for (const ref of [...(tls?.certificates ?? []), tls?.validation]) {
+      const { source } = (ref ?? {}) as { source?: { kind: string; path?: string } };
+      if (source?.kind === 'path' && source.path !== undefined) paths.add(source.path);
+    }
+  };
+  for (const { value } of parts.store.clusters.values())
+    for (const tls of [value.tls, ...value.tlsMatches.map((match) => match.tls)]) add(tls);
+  for (const { value } of parts.store.listeners.values())
+    for (const chain of [...value.filterChains, value.defaultFilterChain]) add(chain?.tls);
+  return Promise.all([...paths].map((path) => watchFiles('secrets', { path }, parts)));
+}
