@@ -35,22 +35,22 @@ export function faultConfig(spec: FaultInjectionSpec): [string, ExtensionConfig]
   return [FAULT.name, { ...FAULT, config }];
 }
 
+export const RBAC_TYPE = 'envoy.extensions.filters.http.rbac.v3.RBAC';
+
 /** Denials first, then what must be allowed. Nothing applies = everything may pass. */
-export function authorizationFilters(policies: readonly Policy<AuthorizationPolicySpec>[], mesh: MeshSettings): HttpFilterConfig[] {
-  const filters: HttpFilterConfig[] = [];
-  for (const action of ['DENY', 'ALLOW'] as const) {
+export function authorizationFilters(
+  policies: readonly Policy<AuthorizationPolicySpec>[],
+  mesh: MeshSettings,
+  targetPort: number,
+): HttpFilterConfig[] {
+  return (['DENY', 'ALLOW'] as const).flatMap((action) => {
     const chosen = policies.filter((policy) => (policy.spec.action ?? 'ALLOW') === action);
-    if (chosen.length === 0) continue;
-    filters.push({
-      name: `envoy.filters.http.rbac.${action.toLowerCase()}`,
-      type: 'envoy.extensions.filters.http.rbac.v3.RBAC',
-      config: { rules: { action, policies: rbacRules(chosen, mesh.trustDomain) } },
-      disabled: false,
-      // A proxy that cannot decide must not let pass.
-      isOptional: false,
-    });
-  }
-  return filters;
+    if (chosen.length === 0) return [];
+    const name = `envoy.filters.http.rbac.${action.toLowerCase()}`;
+    const config = { rules: { action, policies: rbacRules(chosen, mesh.trustDomain, targetPort) } };
+    // Not optional: a proxy that cannot decide must not let pass.
+    return [{ name, type: RBAC_TYPE, config, disabled: false, isOptional: false }];
+  });
 }
 
 export function rateLimitFilters(limits: readonly Policy<RateLimitSpec>[]): HttpFilterConfig[] {

@@ -2,9 +2,12 @@
 import type {
   Cluster,
   DownstreamTls,
+  ExtensionConfig,
   FilterChain,
   HttpConnectionManager,
+  HttpFilterConfig,
   Listener,
+  Route,
   RouteConfiguration,
   VirtualHost,
 } from '../../xds/snapshot.ts';
@@ -13,12 +16,13 @@ import type { Node, World, WorkloadModel } from '../world.ts';
 import { applicationCluster } from './clusters.ts';
 import { BUFFER_BYTES_MAX, DEFAULT_CONNECTION_MANAGER, INBOUND_RETRY, ROUTER_FILTER } from './defaults.ts';
 import { canonicalOf } from './endpoints.ts';
-import { accessLogs, authorizationFilters, FAULT_FILTER, FORWARD_PROXY_FILTER, rateLimitFilters, tracing } from './filters.ts';
+import { accessLogs, FAULT_FILTER, FORWARD_PROXY_FILTER, tracing } from './filters.ts';
 import { MATCH_ALL } from './gateway-match.ts';
 import { forwardTo, weighted } from './gateway-action.ts';
+import { overridesFor, portPolicies, sharedFilters } from './inbound-policies.ts';
 import { type ApplicationPort, applicationPorts } from './inbound-ports.ts';
 import { CERTIFICATE_SECRET, INBOUND_LISTENER, inboundCluster, OUTBOUND_LISTENER, OUTBOUND_ROUTES, ROOTS_SECRET } from './names.ts';
-import { authorizationOf, policyIndex } from './policies.ts';
+import { policyIndex } from './policies.ts';
 
 const TLS_INSPECTOR = {
   name: 'envoy.filters.listener.tls_inspector',
@@ -69,10 +73,16 @@ export function inboundListener(world: World, node: Node): { listener: Listener;
 
 /** Chosen by SNI; the only port also takes connections that name none. */
 function tlsChain(world: World, node: Node, workload: WorkloadModel | undefined, port: ApplicationPort, only: boolean): FilterChain {
-  const hosts: VirtualHost[] = [virtualHost('inbound', ['*'], port)];
-  const http = {
-    ...inboundManager(world, node, workload, [port], routes(inboundCluster(port.targetPort), hosts)),
-    forwardClientCert: 'SANITIZE_SET' as const,
+  const { filters, onPaths } = portPolicies(world, workload, port);
+  const http: HttpConnectionManager = {
+    ...inboundManager(
+      world,
+      node,
+      filters,
+      onPaths,
+      routes(inboundCluster(port.targetPort), [virtualHost('inbound', ['*'], port, NO_OVERRIDES)]),
+    ),
+    forwardClientCert: 'SANITIZE_SET',
     setCurrentClientCertDetails: { subject: false, cert: false, chain: false, dns: false, uri: true },
   };
   return {
@@ -83,14 +93,17 @@ function tlsChain(world: World, node: Node, workload: WorkloadModel | undefined,
   };
 }
 
-/** Plaintext names no SNI, so the Host decides between ports; the first takes what names none of them. */
+/** Plaintext names no SNI, so the Host decides between ports, and with it whose policies count; the first takes what names none of them. */
 function plainChain(world: World, node: Node, workload: WorkloadModel | undefined, ports: readonly ApplicationPort[]): FilterChain {
-  const [first, ...others] = ports;
-  const hosts = [
-    ...others.filter((port) => port.hosts.length > 0).map((port) => virtualHost(`inbound|${port.targetPort}`, port.hosts, port)),
-    virtualHost('inbound', ['*'], first!),
-  ];
-  const http = inboundManager(world, node, workload, ports, routes('inbound', hosts));
+  const policies = ports.map((port) => portPolicies(world, workload, port));
+  const shared = sharedFilters(policies);
+  const hosts = ports.flatMap((port, index) => {
+    const overrides = overridesFor(policies[index]!, shared);
+    if (index === 0) return [virtualHost('inbound', ['*'], port, overrides)];
+    return port.hosts.length === 0 ? [] : [virtualHost(`inbound|${port.targetPort}`, port.hosts, port, overrides)];
+  });
+  const onPaths = policies.some((entry) => entry.onPaths);
+  const http = inboundManager(world, node, shared, onPaths, routes('inbound', hosts));
   const match = world.mesh.mtls === 'DISABLE' ? {} : { transportProtocol: 'raw_buffer' };
   return { name: 'inbound|plaintext', match, filters: [{ kind: 'http', name: 'http', http }] };
 }
@@ -98,48 +111,46 @@ function plainChain(world: World, node: Node, workload: WorkloadModel | undefine
 function inboundManager(
   world: World,
   node: Node,
-  workload: WorkloadModel | undefined,
-  ports: readonly ApplicationPort[],
+  filters: readonly HttpFilterConfig[],
+  onPaths: boolean,
   routeConfig: RouteConfiguration,
 ): HttpConnectionManager {
-  const { mesh, policies } = world;
-  const names = new Set(ports.flatMap((port) => port.serviceNames));
-  const authorization = workload === undefined ? [] : authorizationOf(policies, workload, names);
-  const limits = [...names].sort().flatMap((name) => policyIndex(policies).rateLimits.get(`${node.namespace}/${name}`) ?? []);
-  // Rules on paths must see what the application will: one spelling of each path.
-  const onPaths = authorization.some(({ spec }) =>
-    (spec.rules ?? []).some((rule) => (rule.to ?? []).some((to) => to.paths !== undefined || to.notPaths !== undefined)),
-  );
   return {
     ...DEFAULT_CONNECTION_MANAGER,
     statPrefix: 'inbound',
     routeConfig,
-    httpFilters: [...authorizationFilters(authorization, mesh), ...rateLimitFilters(limits), ROUTER_FILTER],
-    accessLogs: accessLogs(mesh),
-    tracing: tracing(mesh, serviceNameOf(world, node)),
+    httpFilters: [...filters, ROUTER_FILTER],
+    accessLogs: accessLogs(world.mesh),
+    tracing: tracing(world.mesh, serviceNameOf(world, node)),
     ...(onPaths ? { mergeSlashes: true, pathWithEscapedSlashes: 'REJECT_REQUEST' as const } : {}),
   };
 }
 
-function virtualHost(name: string, domains: readonly string[], port: ApplicationPort): VirtualHost {
+const NO_OVERRIDES: ReadonlyMap<string, ExtensionConfig> = new Map();
+
+function virtualHost(
+  name: string,
+  domains: readonly string[],
+  port: ApplicationPort,
+  perFilterConfig: ReadonlyMap<string, ExtensionConfig>,
+): VirtualHost {
   const action = { ...forwardTo([weighted(inboundCluster(port.targetPort), 1)], 0), retryPolicy: INBOUND_RETRY };
+  const route: Route = {
+    name: 'default',
+    match: MATCH_ALL,
+    action: { kind: 'forward', ...action },
+    headerMutations: NO_HEADER_MUTATIONS,
+    perFilterConfig: NO_OVERRIDES,
+  };
   return {
     name,
     domains,
-    routes: [
-      {
-        name: 'default',
-        match: MATCH_ALL,
-        action: { kind: 'forward', ...action },
-        headerMutations: NO_HEADER_MUTATIONS,
-        perFilterConfig: new Map(),
-      },
-    ],
+    routes: [route],
     headerMutations: NO_HEADER_MUTATIONS,
     includeRequestAttemptCount: false,
     includeAttemptCountInResponse: false,
     requireTls: 'NONE',
-    perFilterConfig: new Map(),
+    perFilterConfig,
   };
 }
 

@@ -144,3 +144,59 @@ test('an OTLP endpoint gets a cluster, and the spans its address', () => {
     httpService: { httpUri: { uri: 'http://127.0.0.1:4318/v1/traces', cluster: 'otlp' } },
   });
 });
+
+const TWO = `
+{ apiVersion: v1, kind: Service, metadata: { name: api }, spec: { selector: { app: two }, ports: [{ name: http, port: 80, targetPort: 3000 }] } }
+---
+{ apiVersion: v1, kind: Service, metadata: { name: admin }, spec: { selector: { app: two }, ports: [{ name: http, port: 81, targetPort: 4000 }] } }
+---
+{ apiVersion: meshwork.dev/v1alpha1, kind: Workload, metadata: { name: two, labels: { app: two } }, spec: { address: 127.0.0.1, ports: { api: 3000, admin: 4000 }, sidecar: {} } }
+`;
+
+function twoPorts(...policies: string[]): NodeResources {
+  const world = worldOf([TWO, ...policies].join('\n---\n'));
+  const resources = build(world, nodeOf(world, 'default/two'));
+  expect(named(overTheWire(resources).listeners, 'inbound').filterChains).toHaveLength(3);
+  return resources;
+}
+const hostOf = (resources: NodeResources, name: string) =>
+  named(inbound(resources, 'inbound|plaintext').routeConfig?.virtualHosts ?? [], name).perFilterConfig;
+
+test('a policy for one service of an instance leaves its other ports alone, on mTLS and in plaintext', () => {
+  const resources = twoPorts(
+    '{ apiVersion: meshwork.dev/v1alpha1, kind: AuthorizationPolicy, metadata: { name: a }, spec: { targetRefs: [{ kind: Service, name: admin }] } }',
+    '{ apiVersion: meshwork.dev/v1alpha1, kind: RateLimit, metadata: { name: l }, spec: { targetRefs: [{ kind: Service, name: api }], requests: 5 } }',
+  );
+
+  expect(types(inbound(resources, 'inbound|3000|tls'))).toEqual(['LocalRateLimit', 'Router']);
+  expect(types(inbound(resources, 'inbound|4000|tls'))).toEqual(['RBAC', 'Router']);
+  expect(types(inbound(resources, 'inbound|plaintext'))).toEqual(['RBAC', 'LocalRateLimit', 'Router']);
+  expect([...hostOf(resources, 'inbound')].map(([name, config]) => [name, config.disabled])).toEqual([
+    ['envoy.filters.http.rbac.allow', true],
+  ]);
+  expect([...hostOf(resources, 'inbound|4000')].map(([name, config]) => [name, config.disabled])).toEqual([
+    ['envoy.filters.http.local_ratelimit', true],
+  ]);
+});
+
+test('ports in a rule are the application’s, and are decided where the rule is built', () => {
+  const resources = twoPorts(
+    '{ apiVersion: meshwork.dev/v1alpha1, kind: AuthorizationPolicy, metadata: { name: a }, spec: { rules: [{ to: [{ ports: [3000] }, { ports: [4000], methods: [GET] }] }] } }',
+  );
+  const rulesOf = (chain: string): unknown => inbound(resources, chain).httpFilters[0]?.config['rules'];
+
+  expect(rulesOf('inbound|3000|tls')).toEqual({
+    action: 'ALLOW',
+    policies: { 'default/a/0': { permissions: [{ any: true }], principals: [{ any: true }] } },
+  });
+  expect(rulesOf('inbound|4000|tls')).toEqual({
+    action: 'ALLOW',
+    policies: {
+      'default/a/0': { permissions: [{ header: { name: ':method', stringMatch: { exact: 'GET' } } }], principals: [{ any: true }] },
+    },
+  });
+  expect(hostOf(resources, 'inbound').size).toBe(0);
+  expect(hostOf(resources, 'inbound|4000').get('envoy.filters.http.rbac.allow')?.config).toEqual({
+    rbac: { rules: rulesOf('inbound|4000|tls') },
+  });
+});

@@ -5,19 +5,25 @@ import type { Policy } from './policies.ts';
 
 type Rule = NonNullable<AuthorizationPolicySpec['rules']>[number];
 
-/** One RBAC policy per rule, named `namespace/name/rule`, which is what a denial is logged with. */
-export function rbacRules(policies: readonly Policy<AuthorizationPolicySpec>[], trustDomain: string): JsonObject {
+/**
+ * One RBAC policy per rule, named `namespace/name/rule`, which is what a denial is logged with. Ports are decided here: the proxy sees its own
+ * inbound port on every request, and a rule means the application's.
+ */
+export function rbacRules(policies: readonly Policy<AuthorizationPolicySpec>[], trustDomain: string, targetPort: number): JsonObject {
   const rules: Record<string, Json> = {};
   for (const { key, spec } of policies) {
     for (const [index, rule] of (spec.rules ?? []).entries()) {
-      rules[`${key}/${index}`] = { permissions: [permission(rule)], principals: [principal(rule, trustDomain)] };
+      const to = rule.to?.filter((entry) => entry.ports === undefined || entry.ports.includes(targetPort));
+      if (to !== undefined && to.length === 0) continue;
+      rules[`${key}/${index}`] = { permissions: [permission(rule, to ?? [])], principals: [principal(rule, trustDomain)] };
     }
   }
   return rules;
 }
 
-function permission(rule: Rule): JsonObject {
-  const targets = (rule.to ?? []).map((to) =>
+function permission(rule: Rule, entries: NonNullable<Rule['to']>): JsonObject {
+  // An entry that only named a port is met by every request to it.
+  const parts = entries.map((to) =>
     all('andRules', 'rules', [
       any(
         'orRules',
@@ -42,11 +48,6 @@ function permission(rule: Rule): JsonObject {
         'rules',
         (to.hosts ?? []).map((host) => header(':authority', { ...textMatch(host), ignoreCase: true })),
       ),
-      any(
-        'orRules',
-        'rules',
-        (to.ports ?? []).map((port) => ({ destinationPort: port })),
-      ),
     ]),
   );
   const conditions = (rule.when ?? []).map((when) =>
@@ -56,7 +57,7 @@ function permission(rule: Rule): JsonObject {
       when.values.map((value) => header(when.header.toLowerCase(), textMatch(value))),
     ),
   );
-  return all('andRules', 'rules', [any('orRules', 'rules', targets), ...conditions]) ?? { any: true };
+  return all('andRules', 'rules', [any('orRules', 'rules', parts.includes(undefined) ? [] : parts), ...conditions]) ?? { any: true };
 }
 
 function principal(rule: Rule, trustDomain: string): JsonObject {

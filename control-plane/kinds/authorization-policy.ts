@@ -25,6 +25,7 @@ const to = z
     paths: patterns,
     notPaths: patterns,
     hosts: patterns,
+    /** The application's own ports. */
     ports: z.array(port).min(1).max(64).optional(),
   })
   .refine((value) => Object.values(value).some((entry) => entry !== undefined), {
