@@ -61,10 +61,21 @@ export interface DiscoveryClient {
   close(): void;
 }
 
-/** Starts connecting at once and goes on until closed; never throws for a control plane that is away. */
+/** Starts connecting at once and goes on until closed. Throws for targets that are none, never for a control plane that is away. */
 export function connectDiscovery(options: ConnectDiscoveryOptions): DiscoveryClient {
   if (options.targets.length === 0) throw new Error('cannot connect to a control plane: at least one target is needed, received none');
+  for (const target of options.targets) checkTarget(target);
   return new Connector(options);
+}
+
+/** gRPC itself takes nearly any text for a DNS name and then fails for ever. */
+const TARGET = /^(?:unix:.+|(?:(?:dns:(?:\/\/[^/]*\/)?)|ipv4:|ipv6:)?(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5})$/;
+
+function checkTarget(target: string): void {
+  if (TARGET.test(target)) return;
+  throw new Error(
+    `cannot connect to a control plane: a target is written host:port, dns:///host:port or unix:/path, received ${JSON.stringify(target)}`,
+  );
 }
 
 class Connector implements DiscoveryClient {
@@ -125,7 +136,7 @@ class Connector implements DiscoveryClient {
     const target = this.#options.targets[this.#index]!;
     const mode = this.#options.mode === 'delta' && this.#withoutDelta.has(target) ? 'sotw' : this.#options.mode;
     this.#state({ state: 'connecting', target, mode });
-    this.#stream = new ClientStream(target, mode, this.session, this.#options, {
+    const events: StreamEvents = {
       connected: () => this.#state({ state: 'connected' }),
       response: () => {
         this.#backoff.reset();
@@ -134,7 +145,13 @@ class Connector implements DiscoveryClient {
         if (this.#index > 0) this.#stopProbe = this.#probeFirst();
       },
       ended: (error, responses) => this.#ended(target, mode, error, responses),
-    });
+    };
+    try {
+      this.#stream = new ClientStream(target, mode, this.session, this.#options, events);
+    } catch (error) {
+      // Credentials that cannot be read now may be there at the next attempt.
+      events.ended(error instanceof Error ? error : new Error(String(error)), 0);
+    }
   }
 
   #ended(target: string, mode: Mode, error: ServiceError | Error | undefined, responses: number): void {
@@ -174,8 +191,7 @@ class Connector implements DiscoveryClient {
       // The channel of a closed probe answers too; it has nothing to say any more.
       if (client === undefined) return;
       stop();
-      this.#index = 0;
-      this.#stream?.close();
+      this.#stream?.close(new Error(`the first target, ${targets[0]}, is there again`));
     };
     return stop;
   }
@@ -242,8 +258,8 @@ class ClientStream {
     if (!this.#session.busy && !this.#ended) this.#call.resume();
   }
 
-  close(): void {
-    this.#end(undefined);
+  close(reason?: Error): void {
+    this.#end(reason);
   }
 
   /** Timers for missing resources run only while connected, so the session hears of the stream when its channel is ready. */

@@ -1,0 +1,165 @@
+/** How a client keeps its stream: other targets, older servers, servers that hang, and what it tells about itself. */
+import { createServer, connect } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
+import { afterEach, expect, test } from '@jest/globals';
+import { credentials, Server, ServerCredentials } from '@grpc/grpc-js';
+import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { systemRandom } from '../lib/random.ts';
+import { discoveryMethods } from './resources/services.ts';
+import type { DiscoveryRequest, DiscoveryResponse } from './session/messages.ts';
+import { testNode, testResource } from './session/testing.ts';
+import { CLUSTER_TYPE, ENDPOINT_TYPE } from './session/type-urls.ts';
+import { connectDiscovery } from './stream.ts';
+import type { DiscoveryConnection } from './stream.ts';
+import { clock, closeAll, controlPlane, onClose, sidecar, until } from './stream-testing.ts';
+
+afterEach(closeAll);
+
+/** A port on which nobody listens. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+test('rule 7: a server without delta is spoken to in the other mode, with the same subscriptions', async () => {
+  const server = new Server();
+  const sotw = discoveryMethods().find((method) => method.mode === 'sotw' && method.typeUrl === undefined)!;
+  const handler = (call: ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>): void => {
+    call.once('data', ({ typeUrl }: DiscoveryRequest) => {
+      call.write({ mode: 'sotw', typeUrl, versionInfo: '1', nonce: '1', resources: [testResource(typeUrl, 'a')], wrapped: false });
+    });
+  };
+  server.register(sotw.definition.path, handler, sotw.definition.responseSerialize, sotw.definition.requestDeserialize, 'bidi');
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
+  });
+  onClose(() => server.forceShutdown());
+  const { client, has } = sidecar(`127.0.0.1:${port}`, 'delta');
+
+  client.subscribe(CLUSTER_TYPE, ['*']);
+
+  await until(() => has(CLUSTER_TYPE, 'a') !== undefined, 'the cluster came');
+  expect(client.connection).toMatchObject({ state: 'synced', mode: 'sotw' });
+});
+
+test('rule 52: a target that is away is passed over, and taken back when it is there again', async () => {
+  const port = await freePort();
+  const second = await controlPlane([testResource(CLUSTER_TYPE, 'from-second')]);
+  const { client, has } = sidecar('', 'delta', { targets: [`127.0.0.1:${port}`, second.target], returnMs: 30 });
+  client.subscribe(CLUSTER_TYPE, ['*']);
+  await until(() => has(CLUSTER_TYPE, 'from-second') !== undefined, 'the second target served');
+  expect(client.connection.target).toBe(second.target);
+
+  const first = await controlPlane([testResource(CLUSTER_TYPE, 'from-first')], { port, holdMsMax: 20 });
+
+  await until(() => has(CLUSTER_TYPE, 'from-first') !== undefined, 'the first target served');
+  await until(() => has(CLUSTER_TYPE, 'from-second') === undefined, 'what only the second knew is gone');
+  expect(client.connection.target).toBe(first.target);
+  await until(() => second.streams.size === 0, 'the second has no stream any more');
+});
+
+test('a control plane that hangs is noticed by its missing pong, and served again by the next connection', async () => {
+  const plane = await controlPlane([testResource(CLUSTER_TYPE, 'a')]);
+  let frozen = false;
+  const sockets = new Set<Socket>();
+  const relay = createServer((near) => {
+    const far = connect(Number(plane.target.split(':')[1]), '127.0.0.1');
+    const mine = frozen;
+    for (const socket of [near, far]) {
+      sockets.add(socket);
+      socket.on('error', () => socket.destroy());
+    }
+    // A connection made before the freeze stays open and silent for ever, as one to a stopped process does.
+    near.on('data', (bytes: Buffer) => void (frozen === mine && far.write(bytes)));
+    far.on('data', (bytes: Buffer) => void (frozen === mine && near.write(bytes)));
+  });
+  await new Promise<void>((resolve) => relay.listen(0, '127.0.0.1', resolve));
+  onClose(() => {
+    for (const socket of sockets) socket.destroy();
+    relay.close();
+  });
+  const states: string[] = [];
+  const { client, has } = sidecar(`127.0.0.1:${(relay.address() as AddressInfo).port}`, 'delta', {
+    keepaliveTimeMs: 100,
+    keepaliveTimeoutMs: 100,
+    onConnection: ({ state }) => states.push(state),
+  });
+  client.subscribe(CLUSTER_TYPE, ['*']);
+  await until(() => has(CLUSTER_TYPE, 'a') !== undefined, 'the cluster came');
+  states.length = 0;
+
+  frozen = true;
+
+  await until(() => states.includes('waiting'), 'the silence was noticed');
+  plane.publish([testResource(CLUSTER_TYPE, 'a'), testResource(CLUSTER_TYPE, 'b')]);
+  await until(() => has(CLUSTER_TYPE, 'b') !== undefined, 'the new connection was served');
+});
+
+test('rule 38: while nothing answers the attempts go on, and the state says why', async () => {
+  const seen: DiscoveryConnection[] = [];
+  const port = await freePort();
+  const { client } = sidecar(`127.0.0.1:${port}`, 'delta', { onConnection: (connection) => seen.push(connection) });
+
+  await until(() => seen.filter((connection) => connection.state === 'waiting').length >= 3, 'three attempts failed');
+
+  expect(seen.some((connection) => connection.error.includes('ECONNREFUSED'))).toBe(true);
+  await controlPlane([testResource(CLUSTER_TYPE, 'a')], { port });
+  client.subscribe(CLUSTER_TYPE, ['*']);
+  await until(() => client.connection.state === 'synced', 'it is served at last');
+  expect(client.connection.error).toBe('');
+});
+
+test('credentials that cannot be made yet are asked for again', async () => {
+  const plane = await controlPlane([testResource(CLUSTER_TYPE, 'a')]);
+  let asked = 0;
+  const { client, has } = sidecar(plane.target, 'delta', {
+    credentials: () => {
+      asked += 1;
+      if (asked < 3) throw new Error('no certificate yet');
+      return credentials.createInsecure();
+    },
+  });
+
+  client.subscribe(CLUSTER_TYPE, ['*']);
+
+  await until(() => has(CLUSTER_TYPE, 'a') !== undefined, 'the cluster came');
+  expect(asked).toBe(3);
+});
+
+test('metadata of the stream reaches the server, and the peer is told', async () => {
+  const plane = await controlPlane([]);
+  const { client } = sidecar(plane.target, 'delta', { metadata: () => ({ authorization: 'Bearer token' }) });
+  client.subscribe(ENDPOINT_TYPE, ['a']);
+  await until(() => plane.streams.size === 1, 'the stream is there');
+
+  const [stream] = plane.streams;
+
+  expect(stream!.peer.metadata.get('authorization')).toBe('Bearer token');
+  expect(stream!.peer).toMatchObject({ transport: 'plaintext', certificate: undefined });
+  expect(stream!.peer.address).toMatch(/^127\.0\.0\.1:\d+$/);
+});
+
+test('targets that are none are refused with what one looks like', () => {
+  const options = {
+    credentials: () => credentials.createInsecure(),
+    mode: 'delta',
+    node: testNode(),
+    clock,
+    random: systemRandom,
+    onUpdate: () => undefined,
+  } as const;
+
+  expect(() => connectDiscovery({ ...options, targets: [] })).toThrow(/at least one target is needed/);
+  for (const target of ['nonsense://x:y:z', '', 'localhost', 'a b:1', 'http://127.0.0.1:15010']) {
+    expect(() => connectDiscovery({ ...options, targets: [target] })).toThrow(/host:port, dns:\/\/\/host:port or unix:\/path, received "/);
+  }
+});
+
+test.each(['[::1]:1', 'unix:/run/xds.sock', 'dns:///control-plane.mesh:15010', 'ipv4:127.0.0.1:1'])('%s is a target', (target) => {
+  expect(() => sidecar(target, 'delta')).not.toThrow();
+});
