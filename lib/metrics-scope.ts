@@ -16,10 +16,10 @@ export interface Scope {
  * the middle of a name, give the dotted tail apart: `counter('upstream_rq_xx', { envoy_response_code_class: '2' }, 'upstream_rq_2xx')`.
  */
 export function envoyScope(registry: Registry, kind: string, dotted: string, tags: Labels): Scope {
-  const made: Series[] = [];
+  const made = new Set<Series>();
   const prometheus = (name: string): string => `envoy_${kind}_${name.replaceAll('.', '_')}`;
   const keep = <S extends Series>(series: S): S => {
-    made.push(series);
+    made.add(series);
     return series;
   };
   const join = (more: Labels | undefined): Labels => (more === undefined ? tags : { ...more, ...tags });

@@ -43,10 +43,10 @@ test.each(KINDS)('%s gives more weight the larger share', (_name, kind) => {
   expect(counts['b:1']! / counts['a:1']!).toBeGreaterThan(2);
 });
 
-test.each(KINDS)('%s works without a hash and with thousands of endpoints', (_name, kind) => {
-  const endpoints = Array.from({ length: 3000 }, (_, i) => fakeEndpoint(`10.0.${i >> 8}.${i & 255}:80`, { weight: 1 + (i % 3) }));
+test.each(KINDS)('%s works without a hash and with a thousand endpoints', (_name, kind) => {
+  const endpoints = Array.from({ length: 1000 }, (_, i) => fakeEndpoint(`10.0.${i >> 8}.${i & 255}:80`, { weight: 1 + (i % 3) }));
   const picker = kind.compile({}, 'lb')(endpoints, seededRandom(5));
   const seen = new Set<string>();
-  for (let i = 0; i < 20_000; i++) seen.add(picker(fakeRequest())!.key);
+  for (let i = 0; i < 10_000; i++) seen.add(picker(fakeRequest())!.key);
   expect(seen.size).toBeGreaterThan(endpoints.length / 4);
 });

@@ -80,6 +80,8 @@ function world(config: Partial<Cluster> = {}) {
     sent: [] as string[],
   };
   const pool = new ClusterPool({
+    resolve: (host) => Promise.resolve({ addresses: host === 'db.test' ? ['192.0.2.1'] : [] }),
+    probe: (endpoint) => Promise.resolve(endpoint.key !== 'ill:80'),
     clock,
     metrics,
     random: seededRandom(4),
@@ -428,4 +430,64 @@ test('closing leaves no timer behind', async () => {
   pool.close();
 
   expect(clock.pending).toBe(0);
+});
+
+test('a cluster with names is warm after the first answer of DNS', async () => {
+  const { pool, push, many } = world({ type: 'STRICT_DNS', loadAssignment: assignment('db.test') });
+  push(undefined);
+  expect(pool.warming()).toEqual(['reviews']);
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+
+  expect(pool.warming()).toEqual([]);
+  expect(await many(2)).toEqual({ '192.0.2.1:80': 2 });
+  pool.close();
+});
+
+test('with health checks an endpoint waits for its first good answer, and one that fails gets nothing', async () => {
+  const check = { kind: 'tcp' } as const;
+  const { pool, push, many, clock } = world({
+    panicThresholdPercent: 0,
+    healthChecks: [{ timeoutMs: 1000, intervalMs: 5000, noTrafficIntervalMs: 5000, unhealthyThreshold: 1, healthyThreshold: 1, check }],
+  });
+  push(assignment('well', 'ill'));
+  expect(await many(1)).toEqual({});
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+  expect(await many(4)).toEqual({ 'well:80': 4 });
+  pool.close();
+  expect(clock.pending).toBe(0);
+});
+
+test('a dynamic cluster dials what the request names, once per host, and refuses what is no host', async () => {
+  const { state, push, send } = world({ type: 'DYNAMIC_FORWARD_PROXY', lbPolicy: { name: 'CLUSTER_PROVIDED', type: '', config: {} } });
+  push(undefined);
+  for (const authority of ['one.test', 'one.test:80', '[::1]:8080', 'one.test', 'other.test:9000']) await send({ authority });
+  await send({ authority: 'secure.test', scheme: 'https' });
+
+  expect(state.made).toEqual(['one.test:80', '::1:8080', 'other.test:9000', 'secure.test:443']);
+  expect(state.sent).toHaveLength(6);
+  for (const authority of ['', 'a b', 'x:99999', 'user@host'])
+    await expect(send({ authority })).rejects.toMatchObject({ code: 'noHealthyEndpoint' });
+});
+
+test('a dynamic cluster keeps a bounded number of hosts, those used last', async () => {
+  const { pool, state, push, send } = world({
+    type: 'DYNAMIC_FORWARD_PROXY',
+    lbPolicy: { name: 'CLUSTER_PROVIDED', type: '', config: {} },
+  });
+  push(undefined);
+  for (let i = 0; i < 1024; i++) await send({ authority: `h${i}.test` });
+  await send({ authority: 'h0.test' });
+  await send({ authority: 'more.test' });
+
+  expect(state.drained).toEqual(['h1.test:80']);
+  expect(pool.get('reviews')!.members.size).toBe(1024);
+});
+
+test('a share of requests is dropped when the control plane asks for it', async () => {
+  const { push, state, send } = world();
+  push({ ...assignment('a'), dropPercent: 50 });
+  let dropped = 0;
+  for (let i = 0; i < 400; i++) await send().catch((error: unknown) => (error as ProxyError).code === 'dropOverload' && dropped++);
+  expect(dropped + state.sent.length).toBe(400);
+  expect(Math.abs(dropped - 200)).toBeLessThan(50);
 });

@@ -1,21 +1,20 @@
 /** One cluster as it lives in the proxy: its endpoints, breakers and picker, which outlast every push, and the service that sends to it. */
-import type { Clock } from '../../lib/clock.ts';
-import type { Log } from '../../lib/log.ts';
 import type { Registry } from '../../lib/metrics.ts';
-import type { Random } from '../../lib/random.ts';
-import type { Cluster, LoadAssignment } from '../../xds/snapshot.ts';
-import { observeLatency } from '../balancers/peak-ewma.ts';
+import type { Address, Cluster, LoadAssignment } from '../../xds/snapshot.ts';
 import { ProxyError } from '../errors.ts';
 import type { Picker, ProxyRequest, ProxyResponse } from '../service.ts';
-import { BodyTap } from './body-tap.ts';
+import { Dispatch } from './dispatch.ts';
 import { ClusterStats } from './cluster-stats.ts';
 import { endpointKey, poolSettings } from './compile-cluster.ts';
 import type { CompiledCluster } from './compile-cluster.ts';
+import { DynamicMembers } from './dynamic.ts';
 import { Ejections } from './ejections.ts';
 import type { Endpoint, Pool } from './endpoint.ts';
 import { Limits } from './limits.ts';
 import { Member } from './member.ts';
 import { select } from './selection.ts';
+import { Upkeep } from './upkeep.ts';
+import type { UpkeepDeps } from './upkeep.ts';
 
 /** What a pool may know of its cluster. `config` is the one in force when the pool is made. */
 export interface PoolCluster {
@@ -28,10 +27,7 @@ export interface PoolCluster {
 export type MakePool = (endpoint: Endpoint, cluster: PoolCluster) => Pool;
 export type Priority = 'DEFAULT' | 'HIGH';
 
-export interface ClusterDeps {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
+export interface ClusterDeps extends UpkeepDeps {
   readonly metrics: Registry;
   readonly makePool: MakePool;
 }
@@ -39,8 +35,6 @@ export interface ClusterDeps {
 /** Slow start and picker: how often weights are brought up to date while somebody warms up. */
 const SLOW_START_STEPS = 20;
 const SLOW_START_STEP_MS_MIN = 100;
-/** How often a request is moved away from an endpoint whose probe is under way. */
-const PROBE_RESELECTIONS_MAX = 5;
 const OVERPROVISIONING = 140;
 const NO_ENDPOINTS: LoadAssignment = { clusterName: '', localities: [], overprovisioningFactor: OVERPROVISIONING, dropPercent: 0 };
 
@@ -60,6 +54,9 @@ export class UpstreamCluster {
   #compiled: CompiledCluster;
   #assignment: LoadAssignment | undefined = undefined;
   readonly #ejections: Ejections;
+  readonly #upkeep: Upkeep;
+  readonly #dispatch: Dispatch;
+  #dynamic: DynamicMembers | undefined = undefined;
   #poolSettings: string;
   #stopSlowStart: (() => void) | undefined = undefined;
   #closed = false;
@@ -77,13 +74,25 @@ export class UpstreamCluster {
       HIGH: new Limits(this.config.circuitBreakers.high, this.stats.scope, 'high'),
     };
     this.#poolSettings = poolSettings(this.config);
+    this.#upkeep = new Upkeep(this, deps);
     this.#ejections = new Ejections(this, deps);
+    this.#dispatch = new Dispatch(this, deps, this.#ejections);
     this.#ejections.configure(this.config.outlierDetection);
     this.#follow();
   }
 
   get compiled(): CompiledCluster {
     return this.#compiled;
+  }
+
+  /** Share of requests that the control plane wants dropped. */
+  get dropPercent(): number {
+    return this.#assignment?.dropPercent ?? 0;
+  }
+
+  /** The balancer looks at `endpoint.latencyMs`. */
+  get needsLatency(): boolean {
+    return this.#compiled.kind.needsLatency === true;
   }
 
   /** Takes a new configuration. Endpoints, connections and counts stay; changed connection settings hold for new connections. */
@@ -100,14 +109,12 @@ export class UpstreamCluster {
     }
     this.#ejections.configure(this.config.outlierDetection);
     this.#follow();
-    this.refresh();
   }
 
   /** Takes a new membership. Endpoints are kept by address; those left out get no new requests and finish the old ones. */
   assign(assignment: LoadAssignment): void {
     if (this.warm && assignment === this.#assignment) return;
     this.#assignment = assignment;
-    const nowMs = this.#deps.clock.now();
     const named = new Set<string>();
     let joined = false;
     for (const { locality, priority, endpoints } of assignment.localities) {
@@ -119,7 +126,8 @@ export class UpstreamCluster {
         let member = this.members.get(key);
         if (member === undefined) {
           joined = true;
-          member = new Member(key, endpoint.address, nowMs, (made) => this.#deps.makePool(made, this.#poolCluster()));
+          member = this.#makeMember(key, endpoint.address);
+          this.#upkeep.joined(member);
           this.members.set(key, member);
         }
         member.announce(endpoint, locality, priority);
@@ -135,7 +143,10 @@ export class UpstreamCluster {
     }
     this.warm = true;
     this.stats.updates.inc();
-    if (joined || left) this.stats.membershipChange.inc();
+    if (joined || left) {
+      this.stats.membershipChange.inc();
+      this.#upkeep.membersChanged();
+    }
     this.refresh();
   }
 
@@ -155,7 +166,8 @@ export class UpstreamCluster {
       random: this.#deps.random,
     });
     this.panic = selection.panic;
-    this.picker = selection.picker;
+    const dynamic = this.#dynamic;
+    this.picker = dynamic === undefined ? selection.picker : (request) => dynamic.pick(request);
     this.#gauges(members);
     this.#armSlowStart(members, nowMs);
   }
@@ -163,13 +175,38 @@ export class UpstreamCluster {
   /** Membership that is in the cluster itself. EDS comes from outside by `assign`. */
   #follow(): void {
     if (this.config.type === 'STATIC') this.assign(this.config.loadAssignment ?? NO_ENDPOINTS);
-    if (this.config.type === 'AGGREGATE') this.warm = true;
+    if (this.config.type === 'AGGREGATE' || this.config.type === 'DYNAMIC_FORWARD_PROXY') this.warm = true;
+    if (this.config.type === 'DYNAMIC_FORWARD_PROXY') {
+      this.#dynamic ??= new DynamicMembers(
+        (key, address) => {
+          const member = this.#makeMember(key, address);
+          this.members.set(key, member);
+          return member;
+        },
+        (member) => {
+          this.members.delete(member.key);
+          member.renewPool();
+        },
+      );
+    } else this.#dynamic = undefined;
+    this.#upkeep.configure(this.config);
+    this.refresh();
+  }
+
+  #makeMember(key: string, address: Address): Member {
+    return new Member(key, address, this.#deps.clock.now(), (made) => this.#deps.makePool(made, this.#poolCluster()));
+  }
+
+  /** Requests are under way. */
+  busy(): boolean {
+    return this.limits.DEFAULT.requests.active + this.limits.HIGH.requests.active > 0;
   }
 
   /** True when a request would find somebody without panic: what an aggregate cluster asks. */
   get available(): boolean {
     const parts = this.config.aggregateClusters;
     if (parts !== undefined) return parts.some((name) => this.#find(name)?.available === true);
+    if (this.#dynamic !== undefined) return true;
     for (const member of this.members.values()) if (member.health === 'healthy' || member.health === 'degraded') return true;
     return false;
   }
@@ -180,56 +217,19 @@ export class UpstreamCluster {
    */
   send(request: ProxyRequest, priority: Priority = 'DEFAULT', autoHost = false): Promise<ProxyResponse> {
     return this.config.aggregateClusters === undefined
-      ? this.#attempt(request, priority, autoHost)
+      ? this.#dispatch.attempt(request, priority, autoHost)
       : this.#preferred(request, priority, autoHost);
-  }
-
-  async #attempt(request: ProxyRequest, priority: Priority, autoHost: boolean): Promise<ProxyResponse> {
-    const limits = this.limits[priority];
-    const info = request.info;
-    info.clusterName = this.name;
-    const drop = this.#assignment?.dropPercent ?? 0;
-    if (drop > 0 && this.#deps.random() * 100 < drop) {
-      this.stats.dropped.inc();
-      throw new ProxyError('dropOverload');
-    }
-    const member = this.#choose(request);
-    if (member === undefined) {
-      this.stats.noneHealthy.inc();
-      throw new ProxyError('noHealthyEndpoint', this.warm ? '' : `The endpoints of cluster ${this.name} are not known yet.`);
-    }
-    if (!limits.requests.tryTake()) {
-      if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
-      throw new ProxyError('overflow', `Cluster ${this.name} has ${limits.requests.max} requests under way.`);
-    }
-    info.endpoint = member;
-    if (autoHost && member.hostname !== '') request.authority = member.hostname;
-    member.active++;
-    member.requests++;
-    this.stats.rqTotal.inc();
-    if (this.panic) this.stats.panic.inc();
-    const startMs = info.attemptCount > 1 ? this.#deps.clock.now() : request.startMs;
-    let response: ProxyResponse;
-    try {
-      response = await member.send(request);
-    } catch (thrown) {
-      const error = ProxyError.from(thrown);
-      this.#failed(member, error);
-      this.#release(member, limits);
-      throw error;
-    }
-    this.#answered(member, response, startMs);
-    this.#watchEnd(member, limits, response);
-    return response;
   }
 
   /** Lets go of timers and connections; requests under way finish. */
   close(): void {
     this.#closed = true;
     this.#ejections.close();
+    this.#upkeep.close();
     this.#stopSlowStart?.();
     for (const member of this.members.values()) member.renewPool();
     this.members.clear();
+    this.#gauges([]);
     this.picker = () => undefined;
     this.stats.scope.release();
   }
@@ -252,78 +252,6 @@ export class UpstreamCluster {
     return { name: this.name, config: this.config, limits: this.limits.DEFAULT, stats: this.stats };
   }
 
-  #choose(request: ProxyRequest): Member | undefined {
-    let member = this.picker(request) as Member | undefined;
-    if (member === undefined) return undefined;
-    const tried = request.info.triedEndpoints;
-    if (tried !== undefined) {
-      const reselectionsMax = request.info.reselectionsMax ?? 1;
-      for (let i = 0; i < reselectionsMax && member !== undefined && tried.includes(member); i++)
-        member = this.picker(request) as Member | undefined;
-    }
-    if (member === undefined || member.outlier.probe === 'none') return member;
-    for (let i = 0; i < PROBE_RESELECTIONS_MAX && member !== undefined && member.outlier.probe === 'under way'; i++) {
-      member = this.picker(request) as Member | undefined;
-    }
-    if (member !== undefined && member.outlier.probe === 'wanted') member.outlier.probe = 'under way';
-    return member;
-  }
-
-  #answered(member: Member, response: ProxyResponse, startMs: number): void {
-    const nowMs = this.#deps.clock.now();
-    this.stats.rqCompleted.inc();
-    this.stats.answered(response.status);
-    this.stats.rqTime.record(nowMs - startMs);
-    if (this.#compiled.kind.needsLatency === true) observeLatency(member, nowMs - startMs, nowMs);
-    if (response.status >= 500) member.failures++;
-    this.#ejections.detector?.onStatus(member.outlier, response.status, nowMs);
-  }
-
-  #failed(member: Member, error: ProxyError): void {
-    if (error.code === 'downstreamReset') {
-      this.stats.rqCancelled.inc();
-      if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
-      return;
-    }
-    if (error.row.retryOn === 'reset') this.stats.rqRxReset.inc();
-    if (error.code === 'overflow') {
-      if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
-      return;
-    }
-    member.failures++;
-    this.stats.rqCompleted.inc();
-    this.stats.answered(error.row.status);
-    this.#ejections.detector?.onLocalFailure(member.outlier, this.#deps.clock.now());
-  }
-
-  #release(member: Member, limits: Limits): void {
-    member.active--;
-    limits.requests.give();
-  }
-
-  /** The request is under way until its answer's last byte, or the end of its tunnel. */
-  #watchEnd(member: Member, limits: Limits, response: ProxyResponse): void {
-    const tunnel = response.tunnel;
-    if (tunnel !== undefined) {
-      const release = (): void => this.#release(member, limits);
-      response.tunnel = { socket: tunnel.socket, head: tunnel.head, closed: once(() => (release(), tunnel.closed())) };
-      return;
-    }
-    const body = response.body;
-    if (body === undefined || body.whole !== undefined) {
-      this.#release(member, limits);
-      return;
-    }
-    response.body = new InFlightBody(body, (error) => {
-      this.#release(member, limits);
-      if (error?.code === 'upstreamBodyReset') {
-        this.stats.rqRxReset.inc();
-        member.failures++;
-        this.#ejections.detector?.onLocalFailure(member.outlier, this.#deps.clock.now());
-      }
-    });
-  }
-
   #armSlowStart(members: readonly Member[], nowMs: number): void {
     this.#stopSlowStart?.();
     this.#stopSlowStart = undefined;
@@ -340,26 +268,4 @@ export class UpstreamCluster {
     this.stats.membershipExcluded.set(count('draining'));
     this.stats.ejectionsActive.set(members.filter((member) => member.ejectedUntilMs > 0).length);
   }
-}
-
-class InFlightBody extends BodyTap {
-  readonly #done: (error: ProxyError | undefined) => void;
-
-  constructor(source: ConstructorParameters<typeof BodyTap>[0], done: (error: ProxyError | undefined) => void) {
-    super(source);
-    this.#done = done;
-  }
-
-  protected override over(error: ProxyError | undefined): void {
-    this.#done(error);
-  }
-}
-
-function once(fn: () => void): () => void {
-  let called = false;
-  return () => {
-    if (called) return;
-    called = true;
-    fn();
-  };
 }

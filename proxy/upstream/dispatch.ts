@@ -1,0 +1,176 @@
+/** One attempt through a cluster: breaker, pick, endpoint, and the counts that end with the answer's last byte. */
+import type { Clock } from '../../lib/clock.ts';
+import type { Random } from '../../lib/random.ts';
+import { observeLatency } from '../balancers/peak-ewma.ts';
+import { ProxyError } from '../errors.ts';
+import type { Picker, ProxyRequest, ProxyResponse } from '../service.ts';
+import { BodyTap } from './body-tap.ts';
+import type { ClusterStats } from './cluster-stats.ts';
+import type { Priority } from './cluster.ts';
+import type { Ejections } from './ejections.ts';
+import type { Limits } from './limits.ts';
+import type { Member } from './member.ts';
+
+/** The cluster as an attempt sees it: what a push or a change of health swaps is read anew each time. */
+interface Source {
+  readonly name: string;
+  readonly stats: ClusterStats;
+  readonly limits: { readonly DEFAULT: Limits; readonly HIGH: Limits };
+  readonly warm: boolean;
+  readonly panic: boolean;
+  readonly picker: Picker;
+  readonly dropPercent: number;
+  readonly needsLatency: boolean;
+}
+
+/** How often a request is moved away from an endpoint whose probe is under way. */
+const PROBE_RESELECTIONS_MAX = 5;
+export class Dispatch {
+  readonly #source: Source;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #ejections: Ejections;
+
+  constructor(source: Source, deps: { readonly clock: Clock; readonly random: Random }, ejections: Ejections) {
+    this.#source = source;
+    this.#clock = deps.clock;
+    this.#random = deps.random;
+    this.#ejections = ejections;
+  }
+
+  async attempt(request: ProxyRequest, priority: Priority, autoHost: boolean): Promise<ProxyResponse> {
+    const limits = this.#source.limits[priority];
+    const info = request.info;
+    info.clusterName = this.#source.name;
+    const drop = this.#source.dropPercent;
+    if (drop > 0 && this.#random() * 100 < drop) {
+      this.#source.stats.dropped.inc();
+      throw new ProxyError('dropOverload');
+    }
+    const member = this.#choose(request);
+    if (member === undefined) {
+      this.#source.stats.noneHealthy.inc();
+      throw new ProxyError(
+        'noHealthyEndpoint',
+        this.#source.warm ? '' : `The endpoints of cluster ${this.#source.name} are not known yet.`,
+      );
+    }
+    if (!limits.requests.tryTake()) {
+      if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
+      throw new ProxyError('overflow', `Cluster ${this.#source.name} has ${limits.requests.max} requests under way.`);
+    }
+    info.endpoint = member;
+    if (autoHost && member.hostname !== '') request.authority = member.hostname;
+    member.active++;
+    member.requests++;
+    this.#source.stats.rqTotal.inc();
+    if (this.#source.panic) this.#source.stats.panic.inc();
+    const startMs = info.attemptCount > 1 ? this.#clock.now() : request.startMs;
+    let response: ProxyResponse;
+    try {
+      response = await member.send(request);
+    } catch (thrown) {
+      const error = ProxyError.from(thrown);
+      this.#failed(member, error);
+      this.#release(member, limits);
+      throw error;
+    }
+    this.#answered(member, response, startMs);
+    this.#watchEnd(member, limits, response);
+    return response;
+  }
+
+  #choose(request: ProxyRequest): Member | undefined {
+    let member = this.#source.picker(request) as Member | undefined;
+    if (member === undefined) return undefined;
+    const tried = request.info.triedEndpoints;
+    if (tried !== undefined) {
+      const reselectionsMax = request.info.reselectionsMax ?? 1;
+      for (let i = 0; i < reselectionsMax && member !== undefined && tried.includes(member); i++)
+        member = this.#source.picker(request) as Member | undefined;
+    }
+    if (member === undefined || member.outlier.probe === 'none') return member;
+    for (let i = 0; i < PROBE_RESELECTIONS_MAX && member !== undefined && member.outlier.probe === 'under way'; i++) {
+      member = this.#source.picker(request) as Member | undefined;
+    }
+    if (member !== undefined && member.outlier.probe === 'wanted') member.outlier.probe = 'under way';
+    return member;
+  }
+
+  #answered(member: Member, response: ProxyResponse, startMs: number): void {
+    const nowMs = this.#clock.now();
+    this.#source.stats.rqCompleted.inc();
+    this.#source.stats.answered(response.status);
+    this.#source.stats.rqTime.record(nowMs - startMs);
+    if (this.#source.needsLatency) observeLatency(member, nowMs - startMs, nowMs);
+    if (response.status >= 500) member.failures++;
+    this.#ejections.detector?.onStatus(member.outlier, response.status, nowMs);
+  }
+
+  #failed(member: Member, error: ProxyError): void {
+    if (error.code === 'downstreamReset') {
+      this.#source.stats.rqCancelled.inc();
+      if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
+      return;
+    }
+    if (error.row.retryOn === 'reset') this.#source.stats.rqRxReset.inc();
+    if (error.code === 'overflow') {
+      if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
+      return;
+    }
+    member.failures++;
+    this.#source.stats.rqCompleted.inc();
+    this.#source.stats.answered(error.row.status);
+    this.#ejections.detector?.onLocalFailure(member.outlier, this.#clock.now());
+  }
+
+  #release(member: Member, limits: Limits): void {
+    member.active--;
+    limits.requests.give();
+  }
+
+  /** The request is under way until its answer's last byte, or the end of its tunnel. */
+  #watchEnd(member: Member, limits: Limits, response: ProxyResponse): void {
+    const tunnel = response.tunnel;
+    if (tunnel !== undefined) {
+      const release = (): void => this.#release(member, limits);
+      response.tunnel = { socket: tunnel.socket, head: tunnel.head, closed: once(() => (release(), tunnel.closed())) };
+      return;
+    }
+    const body = response.body;
+    if (body === undefined || body.whole !== undefined) {
+      this.#release(member, limits);
+      return;
+    }
+    response.body = new InFlightBody(body, (error) => {
+      this.#release(member, limits);
+      if (error?.code === 'upstreamBodyReset') {
+        this.#source.stats.rqRxReset.inc();
+        member.failures++;
+        this.#ejections.detector?.onLocalFailure(member.outlier, this.#clock.now());
+      }
+    });
+  }
+}
+
+class InFlightBody extends BodyTap {
+  readonly #done: (error: ProxyError | undefined) => void;
+
+  constructor(source: ConstructorParameters<typeof BodyTap>[0], done: (error: ProxyError | undefined) => void) {
+    super(source);
+    this.#done = done;
+  }
+
+  protected override over(error: ProxyError | undefined): void {
+    this.#done(error);
+  }
+}
+
+function once(fn: () => void): () => void {
+  let called = false;
+  return () => {
+    if (called) return;
+    called = true;
+    fn();
+  };
+}
