@@ -1,7 +1,7 @@
 /** The demo's processes: started with their output kept, and all gone when the demo is. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { createWriteStream, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createWriteStream, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,6 +9,7 @@ import type { Clock } from '../../lib/clock.ts';
 
 const MESHWORK = fileURLToPath(new URL('../meshwork.ts', import.meta.url));
 const STOP_GRACE_MS = 8_000;
+const TAIL_CHARS_MAX = 2_000;
 
 export interface Member {
   readonly name: string;
@@ -36,7 +37,11 @@ export function createFleet(clock: Clock): Fleet {
   let fail: (sentence: string) => void = () => undefined;
   const failed = new Promise<string>((resolve) => (fail = resolve));
   const logPath = (name: string): string => join(directory, `${name}.log`);
-  const logTail = (name: string): string => readFileSync(logPath(name), 'utf8').split('\n').slice(-12).join('\n');
+  /** The last words of each member, kept here since files are written later. */
+  const tails = new Map<string, string>();
+  const keep = (name: string, chunk: Buffer): void =>
+    void tails.set(name, ((tails.get(name) ?? '') + chunk.toString()).slice(-TAIL_CHARS_MAX));
+  const logTail = (name: string): string => (tails.get(name) ?? '').trimEnd();
   // The last line of defence: whatever ends this process ends the others too. (They also end by themselves when the channel to it closes.)
   const killAll = (): void => members.forEach((member) => member.process.kill('SIGKILL'));
   process.on('exit', killAll);
@@ -55,14 +60,18 @@ export function createFleet(clock: Clock): Fleet {
           firstLine += chunk.toString();
           if (firstLine.includes('\n')) resolve(firstLine.slice(0, firstLine.indexOf('\n')));
         }
+        keep(name, chunk);
         log.write(chunk);
       });
-      child.once('exit', () => reject(new Error(`${name} ended before it was ready`)));
+      child.once('close', () => reject(new Error(`${name} ended before it was ready:\n${logTail(name)}`)));
     });
     line.catch(() => undefined);
-    child.stderr!.on('data', (chunk: Buffer) => void log.write(chunk));
+    child.stderr!.on('data', (chunk: Buffer) => {
+      keep(name, chunk);
+      log.write(chunk);
+    });
     child.on('error', (error) => fail(`${name} could not be started: ${error.message}`));
-    child.on('exit', (code, signal) => {
+    child.on('close', (code, signal) => {
       log.end();
       if (!stopping) fail(`${name} ended with ${signal ?? `code ${String(code)}`}:\n${logTail(name)}`);
     });
