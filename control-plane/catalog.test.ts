@@ -175,6 +175,22 @@ describe('precedence and problems', () => {
     expect(world.httpRoutes).toHaveLength(1);
   });
 
+  test('what a Service says that leads nowhere is a warning', () => {
+    const world = one(
+      yaml(
+        '{ apiVersion: v1, kind: Service, metadata: { name: s }, spec: { selector: { app: s }, ports: [{ name: a, port: 1, targetPort: web }, { name: b, port: 2, protocol: UDP }] } }',
+        workload('w', 's', '10.0.0.1'),
+        '{ apiVersion: v1, kind: Service, metadata: { name: x }, spec: { type: ExternalName, externalName: example.com } }',
+      ),
+    );
+
+    expect(world.problems.map((problem) => `${problem.severity} ${problem.resource} ${problem.field}: ${problem.message}`)).toEqual([
+      'warning Service default/s spec.ports[0].targetPort: names the port "web", which none of the 1 selected workloads has (theirs: http)',
+      'warning Service default/s spec.ports[1].protocol: is UDP, which is not proxied: this port is left out',
+      'warning Service default/x spec.type: is ExternalName, which is not routed: requests to its name leave the mesh as to any unknown host',
+    ]);
+  });
+
   test('a source that fails leaves its last state, and the others go on', async () => {
     const failing: Source = {
       name: 'failing',

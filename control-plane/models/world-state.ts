@@ -3,6 +3,7 @@ import type { Problem, Resource, ServiceModel, World, WorkloadModel } from '../w
 import { DEFAULT_MESH, meshSettings } from './mesh.ts';
 import { KeySets, patched } from './order.ts';
 import { keyOf, referenceProblems } from './references.ts';
+import { serviceProblems } from './service-problems.ts';
 import { type ServicePort, selectorOf, serviceModel, servicePorts } from './service.ts';
 import { workloadModel } from './workload.ts';
 
@@ -43,6 +44,8 @@ export class WorldState {
   readonly #otherRoutes = new Map<string, Resource>();
   readonly #policies = new Map<string, Resource>();
   readonly #references = new Map<Resource, readonly Problem[]>();
+  /** Service key -> its own problems; services without any are not in it. */
+  readonly #serviceProblems = new Map<string, readonly Problem[]>();
   #placeProblems: readonly Problem[] = [];
 
   get world(): World {
@@ -70,6 +73,7 @@ export class WorldState {
       ...sourceProblems,
       ...this.#meshProblems(),
       ...this.#placeProblems,
+      ...[...this.#serviceProblems.keys()].sort().flatMap((key) => this.#serviceProblems.get(key)!),
       ...this.#referenceProblems([...httpRoutes, ...otherRoutes, ...policies], services),
     ];
     this.#world = {
@@ -172,26 +176,27 @@ export class WorldState {
   #rebuilt(dirty: ReadonlySet<string>, trustDomain: string): Map<string, ServiceModel | undefined> {
     const rebuilt = new Map<string, ServiceModel | undefined>();
     for (const key of dirty) {
+      this.#serviceProblems.delete(key);
       const service = this.#services.get(key);
-      if (service === undefined) {
-        rebuilt.set(key, undefined);
-        continue;
-      }
-      const selector = selectorOf(service.resource);
-      const label = selectorKey(service.resource)[0];
-      const workloads = label === undefined ? [] : [...this.#workloadsByLabel.get(label)].sort().map((name) => this.#workloads.get(name)!);
-      rebuilt.set(
-        key,
-        serviceModel({
-          ...service,
-          workloads: workloads.filter((workload) => fits(selector, workload)),
-          slices: [...this.#slicesByService.get(key)].sort().map((name) => this.#slices.get(name)!),
-          workloadByKey: (name) => this.#workloads.get(name),
-          trustDomain,
-        }),
-      );
+      rebuilt.set(key, service === undefined ? undefined : this.#serviceModel(key, service, trustDomain));
     }
     return rebuilt;
+  }
+
+  #serviceModel(key: string, service: { resource: Resource; ports: readonly ServicePort[] }, trustDomain: string): ServiceModel {
+    const selector = selectorOf(service.resource);
+    const label = selectorKey(service.resource)[0];
+    const candidates = label === undefined ? [] : [...this.#workloadsByLabel.get(label)].sort().map((name) => this.#workloads.get(name)!);
+    const workloads = candidates.filter((workload) => fits(selector, workload));
+    const problems = serviceProblems(service.resource, workloads);
+    if (problems.length > 0) this.#serviceProblems.set(key, problems);
+    return serviceModel({
+      ...service,
+      workloads,
+      slices: [...this.#slicesByService.get(key)].sort().map((name) => this.#slices.get(name)!),
+      workloadByKey: (name) => this.#workloads.get(name),
+      trustDomain,
+    });
   }
 
   #meshProblems(): Problem[] {
