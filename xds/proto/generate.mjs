@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,6 +13,24 @@ const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, '..', '..');
 const out = join(root, 'xds', 'gen');
 const require = createRequire(import.meta.url);
+
+/** The two modules that this script writes itself: the registry that all generated files share. */
+const DESCRIPTORS_JS = `import { readFileSync } from "node:fs";
+import { createFileRegistry, fromBinary } from "@bufbuild/protobuf";
+import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+
+export const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, readFileSync(new URL("./descriptors.binpb", import.meta.url))));
+
+export function fileOf(name) {
+  return registry.getFile(name);
+}
+`;
+
+const DESCRIPTORS_D_TS = `import type { DescFile, FileRegistry } from "@bufbuild/protobuf";
+
+export declare const registry: FileRegistry;
+export declare function fileOf(name: string): DescFile;
+`;
 
 /** A failure whose message says what to do; printed without a stack. */
 class Failure extends Error {}
@@ -43,7 +61,7 @@ function generate() {
   try {
     const paths = stage(join(protos, 'deps'), staging);
     runBuf(buf, plugin, staging, fresh);
-    writeIndex(paths, fresh);
+    shareDescriptors(paths, fresh);
     writeFileSync(join(fresh, 'stamp'), wanted);
     const old = join(root, 'build', `old-${process.pid}`);
     if (existsSync(out)) renameSync(out, old);
@@ -99,10 +117,12 @@ function patched(path, text) {
   return text.replace(marker, `${marker}\n  optional bool ignore_empty = 26;`);
 }
 
+/** Compiles once; both the generated code and what it reads at run time come from that image. */
 function runBuf(buf, plugin, staging, fresh) {
+  const image = join(staging, 'image.binpb');
+  run(buf, ['build', staging, '-o', image, '--exclude-source-info']);
   const template = {
     version: 'v2',
-    inputs: [{ directory: staging }],
     plugins: [
       {
         local: [process.execPath, join(plugin, 'bin', 'protoc-gen-es')],
@@ -113,26 +133,46 @@ function runBuf(buf, plugin, staging, fresh) {
       },
     ],
   };
-  const run = spawnSync(process.execPath, [join(buf, 'bin', 'buf'), 'generate', '--template', JSON.stringify(template)], {
-    cwd: root,
-    encoding: 'utf8',
-  });
-  if (run.error !== undefined) throw new Failure(`buf did not start: ${run.error.message}`);
-  if (run.status !== 0) throw new Failure(`buf generate failed:\n${run.stderr}${run.stdout}`.trim());
+  run(buf, ['generate', image, '--template', JSON.stringify(template)]);
+  copyFileSync(image, join(fresh, 'descriptors.binpb'));
 }
 
-/** One module that names every generated file, from which the registry of message types is made. */
-function writeIndex(paths, fresh) {
-  const modules = paths.map((path) => ({
-    name: `file_${path.replace(/\.proto$/, '').replace(/[^a-zA-Z0-9]/g, '_')}`,
-    from: `./${path.replace(/\.proto$/, '_pb.js')}`,
-  }));
-  const imports = modules.map(({ name, from }) => `import { ${name} } from '${from}';\n`).join('');
-  writeFileSync(join(fresh, 'files.js'), `${imports}export const files = [\n${modules.map(({ name }) => `  ${name},\n`).join('')}];\n`);
-  writeFileSync(
-    join(fresh, 'files.d.ts'),
-    "import type { DescFile } from '@bufbuild/protobuf';\nexport declare const files: readonly DescFile[];\n",
-  );
+function run(buf, args) {
+  const done = spawnSync(process.execPath, [join(buf, 'bin', 'buf'), ...args], { cwd: root, encoding: 'utf8' });
+  if (done.error !== undefined) throw new Failure(`buf did not start: ${done.error.message}`);
+  if (done.status !== 0) throw new Failure(`buf ${args[0]} failed:\n${done.stderr}${done.stdout}`.trim());
+}
+
+/**
+ * Every generated file carries its descriptor and builds a registry of all that it imports, over and over: seconds, and a hundred
+ * megabytes, for this many files. So the descriptors are read once, from the image, and each file looks its own up.
+ */
+function shareDescriptors(paths, fresh) {
+  for (const path of paths) {
+    const file = join(fresh, path.replace(/\.proto$/, '_pb.js'));
+    const up = '../'.repeat(path.split('/').length - 1) || './';
+    const text = readFileSync(file, 'utf8');
+    const own = /fileDesc\("[^"]*"(?:, \[[^\]]*\])?\)/g;
+    if (text.match(own)?.length !== 1) throw new Failure(`protoc-gen-es writes another form now: no single fileDesc in ${path}`);
+    const shared = text
+      .replace(own, `fileOf(${JSON.stringify(path)})`)
+      .replace(/^import \{ file_\w+(?:, file_\w+)* \} from "[^"]*";\n/gm, '')
+      .replace(/^import \{([^}]*)\} from "@bufbuild\/protobuf\/codegenv2";$/m, (_line, names) => importLine(names, up));
+    if (/\bfileDesc\b|\bfile_google_protobuf/.test(shared))
+      throw new Failure(`protoc-gen-es writes another form now: imports are left in ${path}`);
+    writeFileSync(file, shared);
+  }
+  writeFileSync(join(fresh, 'descriptors.js'), DESCRIPTORS_JS);
+  writeFileSync(join(fresh, 'descriptors.d.ts'), DESCRIPTORS_D_TS);
+}
+
+function importLine(names, up) {
+  const kept = names
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== 'fileDesc' && name !== '');
+  const own = `import { fileOf } from "${up}descriptors.js";`;
+  return kept.length === 0 ? own : `import { ${kept.join(', ')} } from "@bufbuild/protobuf/codegenv2";\n${own}`;
 }
 
 /** The folder of an installed package, or undefined. */
