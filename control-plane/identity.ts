@@ -3,7 +3,7 @@ import type { Authority } from '../certs/authority.ts';
 import type { IssuedCertificate } from '../certs/authority.ts';
 import { peerIdentity } from '../certs/identity.ts';
 import type { JoinTokens } from '../certs/join-token.ts';
-import { renewalDelayMs } from '../certs/rotation.ts';
+import { expiryState, renewalDelayMs } from '../certs/rotation.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
@@ -46,6 +46,9 @@ export interface CertificateView {
   readonly notBefore: string;
   readonly notAfter: string;
   readonly expiresInMs: number;
+  /** `urgent` below a quarter of its life: the renewal at one half has not worked. */
+  readonly state: 'fine' | 'renewalDue' | 'urgent' | 'expired';
+  readonly connected: boolean;
 }
 
 export interface Identities {
@@ -153,6 +156,8 @@ export function createIdentities(deps: IdentitiesDeps): Identities {
           notBefore: new Date(held.notBeforeMs).toISOString(),
           notAfter: new Date(held.notAfterMs).toISOString(),
           expiresInMs: Math.max(0, Math.round(held.notAfterMs - nowMs)),
+          state: expiryState(held, nowMs),
+          connected: keeper.connected,
         };
       });
     },

@@ -1,6 +1,7 @@
 /** The control plane's composition root: options in, sources, catalog, publisher, xDS and API wired up, and taken down in order. */
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import type { FastifyInstance } from 'fastify';
 import type { Clock } from '../lib/clock.ts';
 import { systemClock } from '../lib/clock.ts';
@@ -23,7 +24,7 @@ import { createIdentities } from './identity.ts';
 import type { Identities } from './identity.ts';
 import { createMetrics, serveMetrics } from './metrics.ts';
 import type { ControlPlaneMetrics } from './metrics.ts';
-import { CONTROL_PLANE_HELP, DEFAULT_OPTIONS, UsageError, formatAddress, parseControlPlaneArgs } from './options.ts';
+import { CONTROL_PLANE_HELP, DEFAULT_OPTIONS, UsageError, formatAddress, isLoopback, parseControlPlaneArgs } from './options.ts';
 import type { ControlPlaneOptions, ListenAddress } from './options.ts';
 import { createProxies } from './proxies.ts';
 import type { Proxies } from './proxies.ts';
@@ -223,6 +224,13 @@ async function serve(options: ControlPlaneOptions, known: Known, pushing: Pushin
   const server = await createApi(context, [options.api.host, ...options.apiHosts]);
   closers.add(() => server.close());
   const api = await listen(server, options.api);
+  if (!isLoopback(options.api.host))
+    base.log.warning(
+      'The API is reachable from other machines and asks nobody who they are: whoever reaches it can change the mesh and join it.',
+      {
+        address: formatAddress(api),
+      },
+    );
   const metricsServer = await serveMetrics(base.metrics, options.metrics);
   closers.add(() => closeServer(metricsServer));
   const metrics = { ...options.metrics, port: (metricsServer.address() as AddressInfo).port };
@@ -257,6 +265,8 @@ function warmUp(encoder: Encoder, world: World, log: Log): void {
 export async function runControlPlane(argv: readonly string[], deps: ControlPlaneDeps = {}): Promise<number> {
   let controlPlane: ControlPlane;
   let options: ControlPlaneOptions;
+  // What grpc-js would print by itself is told by errors and the log already.
+  setLogVerbosity(logVerbosity.NONE);
   try {
     const parsed = parseControlPlaneArgs(argv);
     if (parsed === 'help') {

@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import type { Watch } from '../lib/watch.ts';
 import type { EncodedResource } from '../xds/session/messages.ts';
-import { SECRET_TYPE } from '../xds/session/type-urls.ts';
+import { SECRET_TYPE, shortName } from '../xds/session/type-urls.ts';
 import type { Changes } from './changes.ts';
 import type { ControlPlaneMetrics } from './metrics.ts';
 import { BUILD } from './proxies.ts';
@@ -22,7 +22,7 @@ export interface Publisher {
   connect(id: string, stream: ProxyStream): ConnectedProxy;
   /** Something of all proxies that is not of the world (the trust bundle) has changed: a round begins. Answers its number. */
   touch(): number;
-  /** Something of one proxy alone (its certificate) has changed: it gets that now. */
+  /** Something of one proxy alone (its certificate) has changed: it gets that in one of the next turns. */
   refresh(id: string): void;
   /** Whoever resolves this knows that everything up to `current` has been published. */
   settled(): Promise<void>;
@@ -56,6 +56,8 @@ export function createPublisher(deps: PublisherDeps): Publisher {
   let firstAtMs: number | undefined;
   let cancel = (): void => undefined;
   let hurry = false;
+  const refreshing = new Set<string>();
+  let refreshed: Promise<void> | undefined;
   let round: Promise<void> | undefined;
   let again = false;
   let closed = false;
@@ -96,7 +98,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       const types = [...proxy.types].filter(([, type]) => type.changedAt > published).map(([typeUrl]) => typeUrl);
       touched.set(proxy.id, [...new Set([...(touched.get(proxy.id) ?? []), ...types])]);
       if (clock.now() - sliceMs > SLICE_MS) {
-        await new Promise<void>((resolve) => clock.after(0, resolve));
+        await turn(clock);
         if (closed) return;
         sliceMs = clock.now();
       }
@@ -105,6 +107,19 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     changes.published(number, touched);
     deps.metrics.published({ waitedMs, tookMs: clock.now() - startMs });
     span.end();
+  };
+  /** Proxies whose own part changed, a few at a time; begins in a later turn, so that many of one turn are one pass. */
+  const refreshAll = async (): Promise<void> => {
+    await turn(clock);
+    let sliceMs = clock.now();
+    for (const id of refreshing) {
+      refreshing.delete(id);
+      if (closed) return;
+      for (const proxy of proxies.connected) if (proxy.id === id) publishTo(proxy);
+      if (clock.now() - sliceMs <= SLICE_MS) continue;
+      await turn(clock);
+      sliceMs = clock.now();
+    }
   };
   const start = (): void => {
     cancel();
@@ -152,7 +167,10 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       return current;
     },
     refresh(id) {
-      for (const proxy of proxies.connected) if (proxy.id === id) publishTo(proxy);
+      refreshing.add(id);
+      refreshed ??= refreshAll().finally(() => {
+        refreshed = undefined;
+      });
     },
     async settled() {
       while (published < current && !closed) {
@@ -168,6 +186,11 @@ export function createPublisher(deps: PublisherDeps): Publisher {
   };
 }
 
+/** Lets the event loop do other things. */
+function turn(clock: Clock): Promise<void> {
+  return new Promise((resolve) => clock.after(0, resolve));
+}
+
 /** Books what differs and gives it to the session. Nothing is handed over when nothing differs. */
 function hand(proxy: ConnectedProxy, next: NodeResourceSet, number: number, nowMs: number, metrics: ControlPlaneMetrics): void {
   const first = proxy.set === undefined;
@@ -180,7 +203,7 @@ function hand(proxy: ConnectedProxy, next: NodeResourceSet, number: number, nowM
       type.changedAt = number;
       type.changedAtMs = nowMs;
     }
-    metrics.pushed(typeUrl.slice(typeUrl.lastIndexOf('.') + 1));
+    metrics.pushed(shortName(typeUrl).toLowerCase());
   }
   if (first || next.changedTypes.length > 0) proxy.stream.publish(next);
 }

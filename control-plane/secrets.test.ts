@@ -7,7 +7,7 @@ import type { Secret } from '../xds/snapshot.ts';
 import { SECRET_TYPE } from '../xds/session/type-urls.ts';
 import { createMetrics } from './metrics.ts';
 import { createKeeper } from './secrets.ts';
-import type { HeldCertificate } from './secrets.ts';
+import type { HeldCertificate, SecretKeeper } from './secrets.ts';
 
 const IDENTITY = 'spiffe://cluster.local/ns/default/sa/reviews';
 
@@ -16,7 +16,7 @@ function setUp(options: { held?: HeldCertificate; identity?: string | undefined 
   const authority = createAuthority({ trustDomain: 'cluster.local', clock });
   const renewed: string[] = [];
   const encoded: Secret[] = [];
-  const keeper = createKeeper({
+  const keeper: SecretKeeper = createKeeper({
     clock,
     log: silentLog,
     metrics: createMetrics(),
@@ -26,7 +26,11 @@ function setUp(options: { held?: HeldCertificate; identity?: string | undefined 
       encoded.push(secret);
       return { name: secret.name, version: `v${encoded.length}`, typeUrl: SECRET_TYPE, bytes: Uint8Array.of(encoded.length) };
     },
-    renewed: (id) => renewed.push(id),
+    // As the publisher does: it asks for what is to be pushed.
+    renewed: (id) => {
+      renewed.push(id);
+      keeper.secret();
+    },
     proxyId: 'reviews.default',
     identity: 'identity' in options ? options.identity : IDENTITY,
     held: options.held,
@@ -100,4 +104,21 @@ test('a caller without identity has no certificate', () => {
   expect(keeper.secret()).toBeUndefined();
   expect(keeper.renew()).toBe(false);
   expect(encoded).toEqual([]);
+});
+
+test('a renewal that fails leaves the certificate in place and is tried again', () => {
+  const { clock, authority, keeper, renewed } = setUp();
+  keeper.use();
+  const first = keeper.secret()!;
+  const issue = authority.issue.bind(authority);
+  authority.issue = () => {
+    throw new Error('no room');
+  };
+  clock.advance(25_100);
+  expect(renewed).toHaveLength(1);
+  expect(keeper.secret()).toBe(first);
+  authority.issue = issue;
+  clock.advance(10_000);
+  expect(keeper.secret()!.version).not.toBe(first.version);
+  keeper.close();
 });

@@ -27,7 +27,7 @@ export interface SecretKeeper {
   readonly connected: boolean;
   /** Its certificate as a secret; nothing for a caller without identity. */
   secret(): EncodedResource | undefined;
-  /** Makes a new certificate now. False when there is none to renew, or it failed and is tried again later. */
+  /** The next `secret` is a new certificate. False when there is none to renew. */
   renew(): boolean;
   view(): HeldCertificate | undefined;
   /** Counts a stream in; the answer counts it out. */
@@ -59,6 +59,7 @@ export function createKeeper(deps: KeeperDeps): SecretKeeper {
   let held = deps.held;
   let issuerId: string | undefined;
   let encoded: EncodedResource | undefined = held === undefined ? undefined : takenOver(held, (version) => issue(version));
+  let stale = false;
   let uses = 0;
   let closed = false;
   let cancel = (): void => undefined;
@@ -73,22 +74,28 @@ export function createKeeper(deps: KeeperDeps): SecretKeeper {
     const { serial, notBeforeMs, notAfterMs } = certificate;
     held = { hash: hashOf(certificate.chainPem), serial, notBeforeMs, notAfterMs };
     issuerId = certificate.issuerId;
+    stale = false;
     encoded = { ...deps.encodeSecret({ name: OWN_SECRET, content }), version: version ?? versionOf(held.hash) };
     deps.metrics.issued();
     arm(deps.delayMs(held));
     return encoded;
   };
+  /** Issuing is left to the push, which does not do a thousand of them at once. */
   const renew = (): boolean => {
     if (identity === undefined) return false;
-    try {
-      issue();
-    } catch (error) {
-      log.error('A certificate could not be renewed; the proxy keeps the one it has.', { proxy: deps.proxyId, identity, error });
-      arm(RETRY_MS);
-      return false;
-    }
+    stale = true;
     deps.renewed(deps.proxyId);
     return true;
+  };
+  const renewed = (): EncodedResource => {
+    try {
+      return issue();
+    } catch (error) {
+      arm(RETRY_MS);
+      if (encoded === undefined) throw error;
+      log.error('A certificate could not be renewed; the proxy keeps the one it has.', { proxy: deps.proxyId, identity, error });
+      return encoded;
+    }
   };
   function due(): void {
     if (uses > 0) {
@@ -109,7 +116,7 @@ export function createKeeper(deps: KeeperDeps): SecretKeeper {
     secret() {
       if (identity === undefined) return undefined;
       const tainted = issuerId !== undefined && deps.authority.isTainted(issuerId);
-      return encoded === undefined || tainted ? issue() : encoded;
+      return encoded === undefined || stale || tainted ? renewed() : encoded;
     },
     renew,
     view: () => held,

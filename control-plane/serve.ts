@@ -41,6 +41,7 @@ export interface ServeDeps {
 }
 
 const CLOSE_MS_MAX = 500;
+const NOTHING_TO_RELEASE = (): void => undefined;
 
 /** Opens both ports. Rejects when one is taken, and when the plaintext one would be reachable from other machines. */
 export async function serveXds(
@@ -106,12 +107,12 @@ function createHandler(deps: ServeDeps): DiscoveryHandler {
     identified(stream, info) {
       const caller = identities.authenticate(credentialsOf(stream.peer));
       identities.checkClaim(caller, info, deps.world.current);
-      const keeper = identities.keeperFor(info.id, caller);
-      const release = keeper.use();
+      const keeper = caller.identity === undefined ? undefined : identities.keeperFor(info.id, caller);
+      const release = keeper?.use() ?? NOTHING_TO_RELEASE;
       try {
         const proxy = publisher.connect(
           info.id,
-          proxyStream(stream, info, caller, () => secretsOf(identities, keeper.secret())),
+          proxyStream(stream, info, caller, () => secretsOf(identities, keeper?.secret())),
         );
         served.set(stream, { proxy, caller, release });
       } catch (error) {
@@ -132,7 +133,7 @@ function createHandler(deps: ServeDeps): DiscoveryHandler {
       const known = served.get(stream);
       if (known === undefined) return;
       if (event.kind === 'nacked') {
-        metrics.rejected(shortName(event.typeUrl));
+        metrics.rejected(shortName(event.typeUrl).toLowerCase());
         log.warning('A proxy rejected a push; it keeps its last good config.', {
           proxy: known.proxy.id,
           type: shortName(event.typeUrl),

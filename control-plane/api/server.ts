@@ -10,6 +10,7 @@ import { AREAS } from './index.ts';
 import { ApiProblem, problemBody } from './problem.ts';
 
 export const API_BODY_BYTES_MAX = 1_048_576;
+const CONNECTIONS_MAX = 1_024;
 const YAML_TYPES = ['application/yaml', 'application/x-yaml', 'text/yaml', 'text/x-yaml'];
 
 /** A body as it came: handlers that want JSON parse it, those that want resources keep line numbers. */
@@ -25,10 +26,12 @@ export async function createApi(context: ApiContext, hosts: readonly string[]): 
     bodyLimit: API_BODY_BYTES_MAX,
     requestTimeout: 30_000,
     keepAliveTimeout: 10_000,
+    http: { headersTimeout: 10_000, maxHeaderSize: 16_384 },
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 512, ignoreTrailingSlash: true },
     exposeHeadRoutes: false,
   });
+  app.server.maxConnections = CONNECTIONS_MAX;
   // Bodies and queries are checked by the handlers' own schemas, whose messages say rule and value.
   app.setValidatorCompiler(() => () => true);
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
