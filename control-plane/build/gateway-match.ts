@@ -33,8 +33,9 @@ export function grpcMatch(match: GrpcRouteMatch): RouteMatch {
 }
 
 /**
- * Negative when `left` is tried first: exact paths, then prefixes from long to short, then regular expressions from long to short;
- * among equals a match on the method, then more headers, then more query parameters (HTTPRouteRule.matches; acceptance rule R1).
+ * Negative when `left` is tried first: exact paths, then prefixes from long to short, then regular expressions from long to short, then what takes
+ * every path; among equals a match on the method, then more headers, then more query parameters (HTTPRouteRule.matches; acceptance rule R1).
+ * The Gateway API leaves the place of regular expressions open: before the prefix "/", since after it none would ever match.
  */
 export function byPrecedence(left: RouteMatch, right: RouteMatch): number {
   return (
@@ -46,8 +47,10 @@ export function byPrecedence(left: RouteMatch, right: RouteMatch): number {
   );
 }
 
-const RANKS = { exact: 0, segmentPrefix: 1, prefix: 1, regex: 2, connect: 3 } as const;
-const rankOf = (match: RouteMatch): number => RANKS[match.path.kind];
+const RANKS = { exact: 0, segmentPrefix: 1, prefix: 1, regex: 2, connect: 4 } as const;
+const EVERY_PATH_RANK = 3;
+const rankOf = (match: RouteMatch): number =>
+  match.path.kind === 'prefix' && match.path.value === '/' ? EVERY_PATH_RANK : RANKS[match.path.kind];
 const pathLength = (match: RouteMatch): number => (match.path.kind === 'connect' ? 0 : match.path.value.length);
 const hasMethod = (match: RouteMatch): boolean => match.headers.some((header) => header.name === ':method');
 const headerCount = (match: RouteMatch): number => match.headers.length - Number(hasMethod(match));

@@ -32,7 +32,7 @@ const forward = (route: Route | undefined): Extract<Route['action'], { kind: 'fo
 };
 const cluster = (name: string): string => `outbound|80||${name}.default.svc.cluster.local`;
 
-test('R1: exact before longest prefix before regular expression; then method, headers, query parameters', () => {
+test('R1: exact before longest prefix before regular expression before everything; then method, headers, query parameters', () => {
   const routes = routesOf(`
     - { matches: [{ path: { type: RegularExpression, value: "/a.*" } }], backendRefs: [{ name: web }] }
     - { matches: [{ path: { value: / } }], backendRefs: [{ name: web }] }
@@ -50,8 +50,8 @@ test('R1: exact before longest prefix before regular expression; then method, he
     'default/web/4/0',
     'default/web/3/0',
     'default/web/2/0',
-    'default/web/1/0',
     'default/web/0/0',
+    'default/web/1/0',
   ]);
 });
 
