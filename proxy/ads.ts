@@ -3,13 +3,14 @@ import { DecodeError, decodeResource, kindOf, resourceJson, TYPE_URLS } from '..
 import { connectDiscovery } from '../xds/stream.ts';
 import { readData, resolveDecoded } from './data-files.ts';
 import { ConfigError } from './errors.ts';
-import { routesOfListener, secretsOfCluster, secretsOfListener } from './warming.ts';
+import { managersOf, routesOfListener, secretsOfCluster, secretsOfListener } from './warming.ts';
 import type { Kind, ResourceStore, StoredResource } from './resource-store.ts';
 import type { RuntimeHolder } from './runtime.ts';
 import type { Log } from '../lib/log.ts';
 import type { Counter, Gauge, Registry } from '../lib/metrics.ts';
 import type { ConnectDiscoveryOptions, DiscoveryClient, DiscoveryConnection } from '../xds/stream.ts';
 import type { ClientUpdate, Problem } from '../xds/session/client.ts';
+import type { FilterChain, Listener } from '../xds/snapshot.ts';
 import type { Decoded, Kind as WireKind } from '../xds/resources/index.ts';
 
 export interface AdsOptions extends Pick<
@@ -155,7 +156,8 @@ function acceptAll(kind: Kind, update: ClientUpdate, problems: Problem[], option
       const decoded = decodeResource(typeUrl, bytes);
       if (decoded.name !== name)
         throw new ConfigError(`${kind} ${JSON.stringify(name)}`, `the resource inside is called ${JSON.stringify(decoded.name)}`);
-      const resource = resolveDecoded(decoded, readData);
+      const resolved = resolveDecoded(decoded, readData);
+      const resource = kind === 'listeners' ? withoutClusterCheck(resolved as Listener) : resolved;
       options.check({ ...decoded, resource } as Decoded);
       replaced.set(name, store[kind].get(name) as StoredResource<never> | undefined);
       store.put(kind, {
@@ -175,6 +177,25 @@ function acceptAll(kind: Kind, update: ClientUpdate, problems: Problem[], option
     }
   }
   return replaced;
+}
+
+/** Envoy's check of inline routes is for files: here a listener waits for its clusters, and one that is still on its way is no mistake. */
+function withoutClusterCheck(listener: Listener): Listener {
+  if (!managersOf(listener).some((manager) => manager.routeConfig?.validateClusters === true)) return listener;
+  const chain = (one: FilterChain): FilterChain => ({
+    ...one,
+    filters: one.filters.map((filter) =>
+      filter.kind === 'http' && filter.http.routeConfig !== undefined
+        ? { ...filter, http: { ...filter.http, routeConfig: { ...filter.http.routeConfig, validateClusters: false } } }
+        : filter,
+    ),
+  });
+  const { defaultFilterChain } = listener;
+  return {
+    ...listener,
+    filterChains: listener.filterChains.map(chain),
+    ...(defaultFilterChain === undefined ? {} : { defaultFilterChain: chain(defaultFilterChain) }),
+  };
 }
 
 /** Clusters and listeners go when they are removed; the others when nobody refers to them any more (rule 27). */

@@ -25,8 +25,6 @@ export interface ProxyOptions {
   readonly allowUnknownStaticFields: boolean;
   readonly rejectUnknownDynamicFields: boolean;
   readonly fileFlushIntervalMs: number;
-  /** Keeps the last good configuration; undefined = not kept. */
-  readonly stateDir: string | undefined;
   /** Sentences about flags that were not understood or do nothing here. */
   readonly warnings: readonly string[];
 }
@@ -71,7 +69,9 @@ const VALUE_FLAGS: Readonly<Record<string, (draft: Draft, value: string, flag: s
   '--parent-shutdown-time-s': (draft, value, flag) => void (draft.parentShutdownTimeMs = seconds(flag, value)),
   '--admin-address-path': (draft, value) => void (draft.adminAddressPath = value),
   '--file-flush-interval-msec': (draft, value, flag) => void (draft.fileFlushIntervalMs = wholeNumber(flag, value)),
-  '--state-dir': (draft, value) => void (draft.stateDir = value),
+  '--state-dir': () => {
+    throw new UsageError('--state-dir is not built in yet: the last good configuration is kept in memory only');
+  },
   '--concurrency': (draft, value, flag) => {
     draft.concurrency = wholeNumber(flag, value);
     if (draft.concurrency > 1) addWarning(draft, `--concurrency ${value}: one process runs one event loop, so 1 is used.`);
@@ -127,7 +127,6 @@ export function parseProxyOptions(argv: readonly string[]): ProxyOptions {
     allowUnknownStaticFields: false,
     rejectUnknownDynamicFields: false,
     fileFlushIntervalMs: 1_000,
-    stateDir: undefined,
     warnings: [],
   };
   for (let i = 0; i < argv.length; i++) {
@@ -168,7 +167,6 @@ export const PROXY_USAGE = `usage: meshwork proxy -c BOOTSTRAP.yaml [flags]
   --drain-strategy WORD         gradual or immediate
   --parent-shutdown-time-s N    longest time between the stop signal and the end (900)
   --admin-address-path FILE     the admin server's address is written there
-  --state-dir DIR               where the last good configuration is kept
   --allow-unknown-static-fields unknown bootstrap fields are warnings, not errors
   --version                     prints the version
 `;

@@ -11,7 +11,8 @@ import {
   type HttpConnectionManager as WireManager,
   type HttpConnectionManager_Tracing,
 } from '../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
-import type { HttpConnectionManager, JsonObject } from '../snapshot.ts';
+import type { RouteConfiguration as WireRoutes } from '../gen/envoy/config/route/v3/route_pb.js';
+import type { HttpConnectionManager, JsonObject, RouteConfiguration } from '../snapshot.ts';
 import { decodeAccessLogs, encodeAccessLogs } from './access-log.ts';
 import { inside, type Place, refuse, warn } from './decoding.ts';
 import { fromDuration, fromPercent, nameOf, toDuration, toPercent } from './duration.ts';
@@ -85,11 +86,17 @@ export function decodeHttpConnectionManager(wire: WireManager, place: Place): Ht
   };
 }
 
+/** Envoy: routes that stand inside a listener must name clusters that exist, unless they say otherwise; those of RDS need not. */
+function decodeInlineRoutes(wire: WireRoutes, place: Place): RouteConfiguration {
+  const routes = decodeRouteConfiguration(wire, place);
+  return wire.validateClusters === undefined ? { ...routes, validateClusters: true } : routes;
+}
+
 function decodeRoutes(wire: WireManager, place: Place): Pick<HttpConnectionManager, 'routeConfig' | 'rdsName'> {
   const routes = wire.routeSpecifier;
   switch (routes.case) {
     case 'routeConfig':
-      return { routeConfig: decodeRouteConfiguration(routes.value, inside(place, 'route_config')) };
+      return { routeConfig: decodeInlineRoutes(routes.value, inside(place, 'route_config')) };
     case 'rds': {
       const at = inside(place, 'rds');
       const source = decodeSource(routes.value.configSource, inside(at, 'config_source'));
