@@ -28,8 +28,8 @@ export interface RetryDeps {
   readonly random: Random;
   readonly wheel: Wheel;
   /** Undefined while the cluster does not exist: then nothing is retried. */
-  readonly budget: () => RetryBudget | undefined;
-  readonly counters: () => RetryCounters | undefined;
+  readonly budget: (request: ProxyRequest) => RetryBudget | undefined;
+  readonly counters: (request: ProxyRequest) => RetryCounters | undefined;
 }
 
 /** What came of an attempt: exactly one of the two. */
@@ -52,7 +52,7 @@ export function retry(rules: RetryRules, deps: RetryDeps, onAttempt?: (request: 
     for (let retries = 1; ; retries++) {
       const waitMs = permit(rules, deps, request, outcome, replay, retries);
       if (waitMs === undefined) return finish(outcome, replay);
-      const budget = deps.budget();
+      const budget = deps.budget(request);
       try {
         await prepare(rules, deps, request, outcome, waitMs);
         request.authority = authority;
@@ -66,7 +66,7 @@ export function retry(rules: RetryRules, deps: RetryDeps, onAttempt?: (request: 
         budget?.giveRetry();
       }
       if (!wanted(rules, request, outcome)) {
-        if (outcome.response !== undefined) deps.counters()?.rqRetrySuccess.inc();
+        if (outcome.response !== undefined) deps.counters(request)?.rqRetrySuccess.inc();
         return finish(outcome, replay);
       }
     }
@@ -105,7 +105,7 @@ function permit(
   retryNumber: number,
 ): number | undefined {
   const { policy } = rules;
-  const counters = deps.counters();
+  const counters = deps.counters(request);
   if (retryNumber > policy.numRetries) {
     if (policy.numRetries > 0) {
       counters?.rqRetryLimitExceeded.inc();
@@ -120,7 +120,7 @@ function permit(
   // A retry that would begin after the deadline only delays the answer that is already here.
   const { deadlineMs } = request.info;
   if (deadlineMs > 0 && deps.clock.now() + waitMs >= deadlineMs) return undefined;
-  if (deps.budget()?.tryRetry() !== true) return undefined;
+  if (deps.budget(request)?.tryRetry() !== true) return undefined;
   counters?.rqRetry.inc();
   if (asked === undefined) counters?.rqRetryBackoffExponential.inc();
   else counters?.rqRetryBackoffRatelimited.inc();

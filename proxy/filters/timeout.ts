@@ -21,7 +21,7 @@ export interface TimeoutDeps {
   readonly clock: Clock;
   readonly wheel: Wheel;
   /** Told when a request ran out of time, for counters. */
-  readonly onTimeout?: (code: ErrorCode) => void;
+  readonly onTimeout?: (code: ErrorCode, request: ProxyRequest) => void;
 }
 
 /** How long a timer waits for a request that nobody can end at this moment. */
@@ -49,7 +49,7 @@ class Deadline extends WheelTimer {
       return;
     }
     const error = new ProxyError(this.#code);
-    this.#deps.onTimeout?.(this.#code);
+    this.#deps.onTimeout?.(this.#code, this.#request);
     if (this.answer === undefined) {
       abort!(error);
       return;

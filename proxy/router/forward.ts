@@ -9,6 +9,7 @@ import { ProxyError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { compileRetryRules } from '../filters/retry-rules.ts';
 import { retry } from '../filters/retry.ts';
+import type { RetryBudget } from '../filters/retry.ts';
 import { attemptTimeout, routeTimeout } from '../filters/timeout.ts';
 import type { ProxyRequest, ProxyResponse, Service } from '../service.ts';
 import type { ClusterRef } from '../upstream/cluster-pool.ts';
@@ -105,9 +106,8 @@ function compileAttempts(input: ForwardInput, deps: ForwardDeps, controls: Contr
   // A per-try time-out that is no shorter than the whole cannot come first.
   const perTry = perTryMs > 0 && (timeoutMs === 0 || perTryMs < timeoutMs) ? perTryMs : 0;
   const { clock, random, wheel } = deps;
-  const anyCluster = (): UpstreamCluster | undefined => clusterOf(undefined);
-  const onTimeout = (code: ErrorCode): void => {
-    const stats = anyCluster()?.stats;
+  const onTimeout = (code: ErrorCode, request: ProxyRequest): void => {
+    const stats = clusterOf(request)?.stats;
     if (code === 'perTryTimeout') stats?.rqPerTryTimeout.inc();
     else if (code === 'upstreamTimeout') stats?.rqTimeout.inc();
   };
@@ -117,8 +117,12 @@ function compileAttempts(input: ForwardInput, deps: ForwardDeps, controls: Contr
     : undefined;
   if (policy !== undefined) {
     const rules = compileRetryRules(policy, `${path}.retry_policy`);
-    const budget = (): UpstreamCluster['limits']['DEFAULT'] | undefined => anyCluster()?.limits[action.priority];
-    service = retry(rules, { clock, random, wheel, budget, counters: () => anyCluster()?.stats }, attemptCountInRequest)(service);
+    const budget = (request: ProxyRequest): RetryBudget | undefined => clusterOf(request)?.limits[action.priority];
+    service = retry(
+      rules,
+      { clock, random, wheel, budget, counters: (request) => clusterOf(request)?.stats },
+      attemptCountInRequest,
+    )(service);
   } else service = onlyAttempt(service, attemptCountInRequest);
   const idleTimeoutMs = action.idleTimeoutMs ?? deps.streamIdleTimeoutMs ?? 0;
   const timeouts = routeTimeout({ timeoutMs, idleTimeoutMs, maxDurationMs: action.maxStreamDurationMs ?? 0 }, { clock, wheel, onTimeout });
@@ -143,7 +147,7 @@ function expecting(next: Service, ms: string): Service {
   };
 }
 
-type ClusterOf = (request: ProxyRequest | undefined) => UpstreamCluster | undefined;
+type ClusterOf = (request: ProxyRequest) => UpstreamCluster | undefined;
 
 function compileTarget({ target }: ForwardInput, deps: ForwardDeps): ClusterOf {
   if (target.kind === 'cluster') {
@@ -152,7 +156,7 @@ function compileTarget({ target }: ForwardInput, deps: ForwardDeps): ClusterOf {
   }
   const name = target.header.toLowerCase();
   return (request) => {
-    const cluster = request?.headers.get(name);
+    const cluster = request.headers.get(name);
     return cluster === undefined ? undefined : deps.clusters.get(cluster);
   };
 }

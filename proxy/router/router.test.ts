@@ -271,6 +271,17 @@ test('R3 a cluster that does not exist is 503 NC or what the route says, and is 
   await expect(send({ path: '/a' })).rejects.toMatchObject({ code: 'noHealthyEndpoint' });
 });
 
+test('a cluster that a header names is retried within its own budget', async () => {
+  const { send, sent, state, clock } = world([route({}, forward({ target: { kind: 'header', header: 'x-cluster' }, retryPolicy: RETRY }))]);
+  state.answer = () => Promise.resolve(fakeResponse(sent.length === 1 ? 503 : 200));
+  const done = send({ headers: { 'x-cluster': 'c' } });
+  for (let i = 0; i < 10; i++) {
+    for (let j = 0; j < 20; j++) await Promise.resolve();
+    clock.advance(2);
+  }
+  expect([(await done).status, sent.map((one) => one.cluster)]).toEqual([200, ['c', 'c']]);
+});
+
 test('R4 a path of 50 kB against a pattern that ruins backtracking engines takes linear time', () => {
   const { to } = world([route({ path: { kind: 'regex', value: '/(a+)+b' } })]);
   const timeMs = (length: number): number => {

@@ -133,19 +133,24 @@ export function compileAuthorities<T>(
   ignorePort: boolean,
 ): (authority: string) => T | undefined {
   const exact = new Map<string, T>();
-  const suffixes: { text: string; value: T }[] = [];
-  const prefixes: { text: string; value: T }[] = [];
+  const suffixes = new Map<number, Map<string, T>>();
+  const prefixes = new Map<number, Map<string, T>>();
+  const keep = (maps: Map<number, Map<string, T>>, text: string, value: T): void => {
+    const map = maps.get(text.length) ?? new Map<string, T>();
+    maps.set(text.length, map);
+    if (!map.has(text)) map.set(text, value);
+  };
   let any: T | undefined;
   for (const { domain, value } of domains) {
     const lower = domain.toLowerCase();
     if (lower === '*') any ??= value;
-    else if (lower.startsWith('*')) suffixes.push({ text: lower.slice(1), value });
-    else if (lower.endsWith('*')) prefixes.push({ text: lower.slice(0, -1), value });
+    else if (lower.startsWith('*')) keep(suffixes, lower.slice(1), value);
+    else if (lower.endsWith('*')) keep(prefixes, lower.slice(0, -1), value);
     else if (!exact.has(lower)) exact.set(lower, value);
   }
-  const longestFirst = (a: { text: string }, b: { text: string }): number => b.text.length - a.text.length;
-  suffixes.sort(longestFirst);
-  prefixes.sort(longestFirst);
+  const longestFirst = (maps: Map<number, Map<string, T>>): [number, Map<string, T>][] => [...maps].sort(([a], [b]) => b - a);
+  const bySuffix = longestFirst(suffixes);
+  const byPrefix = longestFirst(prefixes);
   return (authority) => {
     const host = ignorePort ? withoutPort(authority) : authority;
     const known = exact.get(host);
@@ -154,8 +159,14 @@ export function compileAuthorities<T>(
     const found = lower === host ? undefined : exact.get(lower);
     if (found !== undefined) return found;
     // A wildcard stands for at least one character.
-    for (const { text, value } of suffixes) if (lower.length > text.length && lower.endsWith(text)) return value;
-    for (const { text, value } of prefixes) if (lower.length > text.length && lower.startsWith(text)) return value;
+    for (const [length, map] of bySuffix) {
+      const value = lower.length > length ? map.get(lower.slice(-length)) : undefined;
+      if (value !== undefined) return value;
+    }
+    for (const [length, map] of byPrefix) {
+      const value = lower.length > length ? map.get(lower.slice(0, length)) : undefined;
+      if (value !== undefined) return value;
+    }
     return any;
   };
 }

@@ -32,7 +32,7 @@ export class ClusterPool {
     const compiled = new Map<string, CompiledCluster>();
     for (const [name, config] of clusters) {
       const known = this.#refs.get(name)?.current;
-      compiled.set(name, known?.config === config ? known.compiled : compileCluster(config));
+      compiled.set(name, known !== undefined && isSame(known, config) ? known.compiled : compileCluster(config));
     }
     checkAggregates(clusters);
     for (const [name, assignment] of assignments) checkAssignment(assignment, `endpoints ${JSON.stringify(name)}`);
@@ -89,6 +89,11 @@ export class ClusterPool {
       ref.current = undefined;
     }
   }
+}
+
+/** State of the world brings every cluster anew; most are as they were. */
+function isSame(known: UpstreamCluster, config: Cluster): boolean {
+  return known.config === config || known.compiled.text === JSON.stringify(config);
 }
 
 /** An aggregate that contains itself would never end. */

@@ -491,3 +491,35 @@ test('a share of requests is dropped when the control plane asks for it', async 
   expect(dropped + state.sent.length).toBe(400);
   expect(Math.abs(dropped - 200)).toBeLessThan(50);
 });
+
+test('an assignment that says the same again keeps the picker, one that changes a weight makes a new one', () => {
+  const { pool, push } = world();
+  push(assignment('a', 'b'));
+  const reviews = pool.get('reviews')!;
+  const { picker } = reviews;
+
+  push(assignment('a', 'b'));
+  expect(reviews.picker).toBe(picker);
+  reviews.assign(assignment('a', { address: { host: 'b', port: 80 }, weight: 2 }));
+  expect(reviews.picker).not.toBe(picker);
+});
+
+test('pushes that come faster than the sweep do not put it off', async () => {
+  const outlierDetection = {
+    ...OUTLIER,
+    consecutive5xx: 0,
+    enforcingSuccessRatePercent: 0,
+    enforcingFailurePercentagePercent: 100,
+    failurePercentageMinimumHosts: 1,
+    failurePercentageRequestVolume: 10,
+  };
+  const { clock, pool, push, many, state } = world({ outlierDetection });
+  push(assignment('a', 'b'));
+  state.answer = (key) => Promise.resolve(fakeResponse(key === 'a:80' ? 500 : 200));
+  await many(40);
+  for (let i = 0; i < 4; i++) {
+    clock.advance(3000);
+    push(assignment('a', 'b'), { outlierDetection: { ...outlierDetection } });
+  }
+  expect(pool.get('reviews')!.members.get('a:80')!.outlier.ejectedBy).toBe('failure_percentage');
+});

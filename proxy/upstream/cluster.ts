@@ -113,8 +113,10 @@ export class UpstreamCluster {
 
   /** Takes a new membership. Endpoints are kept by address; those left out get no new requests and finish the old ones. */
   assign(assignment: LoadAssignment): void {
-    if (this.warm && assignment === this.#assignment) return;
+    const before = this.#assignment;
+    if (this.warm && assignment === before) return;
     this.#assignment = assignment;
+    let changed = !this.warm || before === undefined || frame(before) !== frame(assignment);
     const named = new Set<string>();
     let joined = false;
     for (const { locality, priority, endpoints } of assignment.localities) {
@@ -130,7 +132,7 @@ export class UpstreamCluster {
           this.#upkeep.joined(member);
           this.members.set(key, member);
         }
-        member.announce(endpoint, locality, priority);
+        if (member.announce(endpoint, locality, priority)) changed = true;
       }
     }
     let left = false;
@@ -147,7 +149,8 @@ export class UpstreamCluster {
       this.stats.membershipChange.inc();
       this.#upkeep.membersChanged();
     }
-    this.refresh();
+    // A consistent balancer's table is dear: it is built anew only for what it depends on.
+    if (joined || left || changed) this.refresh();
   }
 
   /** Rebuilds the picker from what is known now. Cheap enough for every change of health. */
@@ -268,4 +271,12 @@ export class UpstreamCluster {
     this.stats.membershipExcluded.set(count('draining'));
     this.stats.ejectionsActive.set(members.filter((member) => member.ejectedUntilMs > 0).length);
   }
+}
+
+/** What selection takes from an assignment besides its endpoints. */
+function frame(assignment: LoadAssignment): string {
+  return JSON.stringify([
+    assignment.overprovisioningFactor,
+    assignment.localities.map(({ locality, priority, weight }) => [locality, priority, weight]),
+  ]);
 }

@@ -10,6 +10,8 @@ export interface CompiledCluster {
   readonly config: Cluster;
   readonly balancer: Balancer;
   readonly kind: BalancerKind;
+  /** The configuration as text, to see whether a later one differs. */
+  readonly text: string;
 }
 
 const LB_PATH = 'lb_policy';
@@ -26,7 +28,12 @@ export function compileCluster(config: Cluster): CompiledCluster {
       throw new ConfigError(`${path}.health_checks[${i}]`, 'gRPC health checks are not supported; http and tcp are');
   }
   if (config.loadAssignment !== undefined) checkAssignment(config.loadAssignment, path);
-  return { config, kind, balancer: kind.compile(provided ? {} : config.lbPolicy.config, `${path}.${LB_PATH}`) };
+  return {
+    config,
+    kind,
+    text: JSON.stringify(config),
+    balancer: kind.compile(provided ? {} : config.lbPolicy.config, `${path}.${LB_PATH}`),
+  };
 }
 
 /** W4: endpoints of which not one has a weight can only be a mistake. Throws `ConfigError`. */

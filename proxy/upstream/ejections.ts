@@ -26,6 +26,7 @@ export class Ejections {
   detector: OutlierDetector | undefined = undefined;
   readonly #owner: Owner;
   readonly #deps: Deps;
+  #settings: string | undefined = undefined;
   #stopSweep: (() => void) | undefined = undefined;
   #stopReturn: (() => void) | undefined = undefined;
 
@@ -36,6 +37,10 @@ export class Ejections {
 
   /** Takes a new configuration; who is ejected stays so, unless detection is taken away. The caller refreshes the picker. */
   configure(config: OutlierDetection | undefined): void {
+    // Pushes that change something else must not put off the sweep.
+    const settings = JSON.stringify(config);
+    if (settings === this.#settings) return;
+    this.#settings = settings;
     this.#stopSweep?.();
     this.#stopSweep = undefined;
     if (config === undefined) {

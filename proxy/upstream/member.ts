@@ -62,8 +62,8 @@ export class Member implements Endpoint {
       this.configuredWeight !== endpoint.weight ||
       this.priority !== priority ||
       this.announced !== endpoint.health ||
-      this.metadata !== endpoint.metadata ||
-      this.locality !== locality ||
+      !same(this.metadata, endpoint.metadata) ||
+      !same(this.locality, locality) ||
       this.removed;
     this.hostname = endpoint.hostname;
     this.configuredWeight = endpoint.weight;
@@ -89,4 +89,9 @@ export class Member implements Endpoint {
       return 'unhealthy';
     return this.announced === 'DEGRADED' ? 'degraded' : 'healthy';
   }
+}
+
+/** Pushes bring new objects with the old content. */
+function same(a: object, b: object): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
 }
