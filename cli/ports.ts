@@ -1,5 +1,6 @@
 /** Ports on this computer: the usual one when it is free, else any. */
 import { createServer } from 'node:net';
+import { below, systemRandom } from '../lib/random.ts';
 
 /** True when a server could listen there right now. */
 export function isPortFree(port: number, host = '127.0.0.1'): Promise<boolean> {
@@ -10,33 +11,25 @@ export function isPortFree(port: number, host = '127.0.0.1'): Promise<boolean> {
   });
 }
 
-/** `count` different free ports; a usual port comes first when it is free. Another program may still take one before it is used. */
+/** Below where systems take ports for outgoing connections from, so that nobody gets one of these by chance meanwhile. */
+const LOWEST = 18_000;
+const HIGHEST = 32_000;
+const given = new Set<number>();
+
+/** `count` different free ports, never the same twice in one process; a usual port comes first when it is free. Another program may still take one before it is used. */
 export async function freePorts(count: number, usual: readonly number[] = [], host = '127.0.0.1'): Promise<number[]> {
   const found: number[] = [];
   for (let i = 0; i < count; i++) {
     const port = usual[i];
-    found.push(port !== undefined && (await isPortFree(port, host)) ? port : 0);
+    found.push(port !== undefined && !given.has(port) && (await isPortFree(port, host)) ? port : await anyFreePort(host));
+    given.add(found[i]!);
   }
-  const missing = found.filter((port) => port === 0).length;
-  const fresh = await openTogether(missing, host, new Set(found));
-  return found.map((port) => (port === 0 ? fresh.pop()! : port));
+  return found;
 }
 
-/** Opens all at once, so that they differ, then closes them. */
-async function openTogether(count: number, host: string, taken: ReadonlySet<number>): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
-          const server = createServer();
-          server.once('error', reject);
-          server.listen(0, host, () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  if (ports.some((port) => taken.has(port))) return openTogether(count, host, taken);
-  return ports;
+async function anyFreePort(host: string): Promise<number> {
+  for (;;) {
+    const port = LOWEST + below(systemRandom, HIGHEST - LOWEST);
+    if (!given.has(port) && (await isPortFree(port, host))) return port;
+  }
 }

@@ -66,14 +66,13 @@ export async function runWorkload(options: WorkloadOptions, deps: WorkloadDeps):
   const directory = mkdtempSync(join(tmpdir(), 'meshwork-run-'));
   let proxy: RunningProxy | undefined;
   try {
-    proxy = await startSidecar(options, registration.current, directory, deps);
     void keepLease(options, registration, deps, ending.signal);
+    proxy = await startSidecar(options, registration.current, directory, deps);
     const code = await runApplication(options, registration.current, signalled, proxy, deps, ending.signal);
-    ending.abort();
-    await leave(registration.current, deps);
     return code;
   } finally {
     ending.abort();
+    await leave(registration.current, deps);
     await proxy?.stop();
     rmSync(directory, { recursive: true, force: true });
   }
@@ -119,7 +118,11 @@ async function startSidecar(
   };
   writeFileSync(file, sidecarBootstrap(identity, options.ports, target), { mode: 0o600 });
   chmodSync(file, 0o600);
-  return startProxy(['-c', file, '-l', log.level], { clock, log });
+  try {
+    return await startProxy(['-c', file, '-l', log.level], { clock, log });
+  } catch (error) {
+    throw new CommandError(`the sidecar cannot start: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 /** A control plane that listens on all addresses is reached where its API was. */

@@ -7,6 +7,7 @@ import type { Picker, ProxyRequest, ProxyResponse } from '../service.ts';
 import { BodyTap } from './body-tap.ts';
 import type { ClusterStats } from './cluster-stats.ts';
 import type { Priority } from './cluster.ts';
+import type { Endpoint } from './endpoint.ts';
 import type { Ejections } from './ejections.ts';
 import type { Limits } from './limits.ts';
 import type { Member } from './member.ts';
@@ -21,6 +22,7 @@ interface Source {
   readonly picker: Picker;
   readonly dropPercent: number;
   readonly needsLatency: boolean;
+  readonly members: ReadonlyMap<string, Member>;
 }
 
 /** How often a request is moved away from an endpoint whose probe is under way. */
@@ -88,6 +90,7 @@ export class Dispatch {
       const reselectionsMax = request.info.reselectionsMax ?? 1;
       for (let i = 0; i < reselectionsMax && member !== undefined && tried.includes(member); i++)
         member = this.#source.picker(request) as Member | undefined;
+      if (member !== undefined && tried.includes(member)) member = this.#untried(tried) ?? member;
     }
     if (member === undefined || member.outlier.probe === 'none') return member;
     for (let i = 0; i < PROBE_RESELECTIONS_MAX && member !== undefined && member.outlier.probe === 'under way'; i++) {
@@ -95,6 +98,19 @@ export class Dispatch {
     }
     if (member !== undefined && member.outlier.probe === 'wanted') member.outlier.probe = 'under way';
     return member;
+  }
+
+  /**
+   * The healthy member with the fewest requests that this request has not tried. Picking again is not enough: an endpoint that fails at once is
+   * always the least busy one, so least request comes back to it every time.
+   */
+  #untried(tried: readonly Endpoint[]): Member | undefined {
+    let best: Member | undefined;
+    for (const member of this.#source.members.values()) {
+      if (member.health !== 'healthy' || member.removed || member.weight === 0 || tried.includes(member)) continue;
+      if (best === undefined || member.active < best.active) best = member;
+    }
+    return best;
   }
 
   #answered(member: Member, response: ProxyResponse, startMs: number): void {

@@ -91,6 +91,10 @@ export async function startMesh(spec: MeshSpec): Promise<TestMesh> {
     instances.set(instance.name, running);
     return running;
   };
+  // Members that a test kills are its own doing; others that end are why it fails.
+  let killing = false;
+  const died = new Promise<never>((_resolve, reject) => void fleet.failed.then((sentence) => !killing && reject(new Error(sentence))));
+  died.catch(() => undefined);
   const mesh: TestMesh = {
     api,
     fleet,
@@ -98,8 +102,11 @@ export async function startMesh(spec: MeshSpec): Promise<TestMesh> {
     instances,
     xdsTlsPort: xdsTls,
     startInstance,
-    settled: (endpoints) => settled(api, fleet, instances.size, endpoints),
-    killControlPlane: () => kill(controlPlane!),
+    settled: (endpoints) => Promise.race([settled(api, fleet, instances.size, endpoints), died]),
+    killControlPlane: () => {
+      killing = true;
+      return kill(controlPlane!);
+    },
     startControlPlane,
     stop: async () => {
       await api.close();
@@ -168,7 +175,11 @@ async function settled(api: ApiClient, fleet: Fleet, proxies: number, endpoints:
       (endpoint) => endpoint.ready,
     ).length;
     seen = `${acked} of ${proxies} proxies acked, ${ready} of ${endpoints} endpoints ready`;
-    if (acked >= proxies && ready >= endpoints) return;
+    if (acked >= proxies && ready >= endpoints) {
+      const [newest] = (await api.call<{ changes: readonly { id: string }[] }>('/api/v1/changes')).body.changes;
+      if (newest !== undefined) await api.call(`/api/v1/changes/${newest.id}?wait=10s`);
+      return;
+    }
     await sleep(clock, 50);
   }
   throw new Error(`the mesh did not settle: ${seen}\n${readFileSync(join(fleet.directory, 'control-plane-0.log'), 'utf8').slice(-3_000)}`);
