@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
 import { parseResources } from './parse.ts';
 import { validateResource } from './validate.ts';
 
@@ -150,5 +151,88 @@ describe('bad input 99: values', () => {
     const { problems } = validateResource({ ...SERVICE, spec: { ports } }, ORIGIN);
 
     expect(problems.length).toBeLessThanOrEqual(50);
+  });
+});
+
+describe('anything at all', () => {
+  const GOOD = {
+    apiVersion: 'gateway.networking.k8s.io/v1',
+    kind: 'HTTPRoute',
+    metadata: { name: 'a', labels: { app: 'a' } },
+    spec: {
+      parentRefs: [{ group: '', kind: 'Service', name: 'a', port: 80 }],
+      rules: [
+        {
+          matches: [{ path: { type: 'PathPrefix', value: '/a' }, headers: [{ name: 'x', value: 'y' }], method: 'GET' }],
+          filters: [{ type: 'RequestHeaderModifier', requestHeaderModifier: { set: [{ name: 'x', value: 'y' }] } }],
+          backendRefs: [{ name: 'a', port: 80, weight: 1 }],
+          timeouts: { request: '10s', backendRequest: '1s' },
+          retry: { attempts: 2, codes: [503], backoff: '25ms' },
+        },
+      ],
+    },
+  };
+
+  test('property: text of any kind gives resources and problems, never an exception', () => {
+    const pieces = fc.constantFrom(
+      'apiVersion: v1\n',
+      'kind: Service\n',
+      'metadata:\n',
+      '  name: a\n',
+      'spec: {}\n',
+      '---\n',
+      '- ',
+      '{',
+      '}',
+      '[',
+      ']',
+      '&a ',
+      '*a',
+      '<<: ',
+      '!!int ',
+      '? ',
+      ': ',
+      '"',
+      "'",
+      '|\n',
+      '\t',
+      '%YAML 1.2\n',
+    );
+    const text = fc.array(fc.oneof(pieces, fc.string({ maxLength: 8 })), { maxLength: 40 }).map((parts) => parts.join(''));
+    fc.assert(
+      fc.property(text, (input) => {
+        const { resources, problems } = parseResources(input, ORIGIN);
+        for (const problem of problems) expect(problem.message).not.toBe('');
+        for (const resource of resources) expect(resource.metadata.name).not.toBe('');
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test('property: a good document with one value replaced by anything is taken or refused with a place, never an exception', () => {
+    const paths: (string | number)[][] = [];
+    const walk = (value: unknown, path: (string | number)[]): void => {
+      paths.push(path);
+      if (typeof value === 'object' && value !== null)
+        for (const key of Object.keys(value))
+          walk((value as Record<string, unknown>)[key], [...path, Array.isArray(value) ? Number(key) : key]);
+    };
+    walk(GOOD, []);
+    const replaced = (path: readonly (string | number)[], by: unknown): unknown => {
+      if (path.length === 0) return by;
+      const copy = structuredClone(GOOD) as unknown;
+      let at = copy as Record<string | number, unknown>;
+      for (const part of path.slice(0, -1)) at = at[part] as Record<string | number, unknown>;
+      at[path.at(-1)!] = by;
+      return copy;
+    };
+    expect(validateResource(GOOD, ORIGIN).problems).toEqual([]);
+    fc.assert(
+      fc.property(fc.constantFrom(...paths), fc.anything(), (path, by) => {
+        const { resource, problems } = validateResource(replaced(path, by), ORIGIN);
+        expect((resource === undefined) === problems.some((problem) => problem.severity !== 'warning') || problems.length > 0).toBe(true);
+      }),
+      { numRuns: 2_000 },
+    );
   });
 });
