@@ -34,6 +34,8 @@ export interface ServerStream {
   /** Gives the stream a newer set; the newest one wins over what was not sent yet. */
   publish(resources: ResourceSet): void;
   status(): TypeStatus[];
+  /** Names and versions of what the client was sent, or said that it has. */
+  sent(typeUrl: string): Iterable<readonly [name: string, version: string]>;
   /** Ends the stream with a gRPC status. */
   close(code: number, message: string): void;
 }
@@ -160,6 +162,10 @@ class StreamBinding implements ServerStream {
 
   status(): TypeStatus[] {
     return this.#session.status();
+  }
+
+  sent(typeUrl: string): Iterable<readonly [name: string, version: string]> {
+    return this.#session.sent(typeUrl);
   }
 
   close(code: number, message: string): void {

@@ -1,9 +1,7 @@
 /** The discovery messages between the wire and our own plain types. Responses are joined from resources that were encoded once. */
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, BinaryReader, WireType } from '@bufbuild/protobuf/wire';
-import type { Any, Duration } from '@bufbuild/protobuf/wkt';
-import { NodeSchema } from '../gen/envoy/config/core/v3/base_pb.js';
-import type { Node } from '../gen/envoy/config/core/v3/base_pb.js';
+import type { Any } from '@bufbuild/protobuf/wkt';
 import {
   DeltaDiscoveryRequestSchema,
   DeltaDiscoveryResponseSchema,
@@ -13,8 +11,9 @@ import {
 } from '../gen/envoy/service/discovery/v3/discovery_pb.js';
 import type { Resource } from '../gen/envoy/service/discovery/v3/discovery_pb.js';
 import { StatusSchema } from '../gen/google/rpc/status_pb.js';
-import type { JsonObject } from '../snapshot.ts';
-import type { DeltaRequest, DeltaResponse, ErrorDetail, NodeInfo, SotwRequest, SotwResponse, WireResource } from '../session/messages.ts';
+import type { DeltaRequest, DeltaResponse, ErrorDetail, SotwRequest, SotwResponse, WireResource } from '../session/messages.ts';
+import { fromDuration } from './duration.ts';
+import { nodeInfo, nodeMessage } from './node.ts';
 
 const RESOURCE_WRAPPER = 'type.googleapis.com/envoy.service.discovery.v3.Resource';
 
@@ -221,10 +220,6 @@ function durationBytes(ms: number): Uint8Array {
     .finish();
 }
 
-function durationMs(duration: Duration): number {
-  return Number(duration.seconds) * 1000 + duration.nanos / 1e6;
-}
-
 function wireResource(resource: Resource, typeUrl: string, version: string): WireResource {
   const payload: Any | undefined = resource.resource;
   return {
@@ -232,7 +227,7 @@ function wireResource(resource: Resource, typeUrl: string, version: string): Wir
     version: resource.version || version,
     typeUrl: payload?.typeUrl ?? typeUrl,
     ...(payload === undefined ? {} : { bytes: payload.value }),
-    ...(resource.ttl === undefined ? {} : { ttlMs: durationMs(resource.ttl) }),
+    ...(resource.ttl === undefined ? {} : { ttlMs: fromDuration(resource.ttl) }),
     ...(resource.aliases.length === 0 ? {} : { aliases: resource.aliases }),
   };
 }
@@ -243,37 +238,6 @@ function withLocators(names: readonly string[], locators: readonly { name: strin
 
 function errorDetail(status: { code: number; message: string }): ErrorDetail {
   return { code: status.code, message: status.message };
-}
-
-function nodeInfo(node: Node): NodeInfo {
-  const version = node.userAgentVersionType;
-  const build = version.case === 'userAgentBuildVersion' ? version.value.version : undefined;
-  return {
-    id: node.id,
-    cluster: node.cluster,
-    metadata: (node.metadata ?? {}) as JsonObject,
-    locality: { region: node.locality?.region ?? '', zone: node.locality?.zone ?? '', subZone: node.locality?.subZone ?? '' },
-    userAgentName: node.userAgentName,
-    userAgentVersion:
-      version.case === 'userAgentVersion'
-        ? version.value
-        : build === undefined
-          ? ''
-          : `${build.majorNumber}.${build.minorNumber}.${build.patch}`,
-    clientFeatures: node.clientFeatures,
-  };
-}
-
-function nodeMessage(node: NodeInfo): Node {
-  return create(NodeSchema, {
-    id: node.id,
-    cluster: node.cluster,
-    metadata: node.metadata as never,
-    locality: { region: node.locality.region, zone: node.locality.zone, subZone: node.locality.subZone },
-    userAgentName: node.userAgentName,
-    userAgentVersionType: { case: 'userAgentVersion', value: node.userAgentVersion },
-    clientFeatures: [...node.clientFeatures],
-  });
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {
