@@ -14,37 +14,25 @@ import type { ApiContext } from './api/context.ts';
 import { createApi } from './api/server.ts';
 import { affectedBy } from './affected.ts';
 import { build } from './build/index.ts';
-import { createCatalog } from './catalog.ts';
-import type { Catalog } from './catalog.ts';
-import { createChanges } from './changes.ts';
 import type { Changes } from './changes.ts';
 import { createEncoder } from './encode.ts';
 import type { Encoder } from './encode.ts';
+import { Closers, gather } from './gather.ts';
+import type { Base, Known } from './gather.ts';
 import { createIdentities } from './identity.ts';
 import type { Identities } from './identity.ts';
 import { createMetrics, serveMetrics } from './metrics.ts';
-import type { ControlPlaneMetrics } from './metrics.ts';
 import { CONTROL_PLANE_HELP, DEFAULT_OPTIONS, UsageError, formatAddress, isLoopback, parseControlPlaneArgs } from './options.ts';
 import type { ControlPlaneOptions, ListenAddress } from './options.ts';
-import { createProxies } from './proxies.ts';
 import type { Proxies } from './proxies.ts';
 import { createPublisher } from './publish.ts';
 import type { Publisher } from './publish.ts';
 import { restoreAuthority, restoreTokens, tendRoots } from './roots.ts';
 import { serveXds } from './serve.ts';
-import { createApiSource } from './sources/api.ts';
-import type { ApiSource } from './sources/api.ts';
-import { createFilesSource } from './sources/files.ts';
-import { observeSource } from './sources/observed.ts';
-import type { ObservedSource } from './sources/observed.ts';
-import { createRegistrations } from './sources/registrations.ts';
-import type { Registrations } from './sources/registrations.ts';
 import { createMemoryStore } from './store/memory.ts';
 import { openSqliteStore } from './store/sqlite.ts';
-import type { Store } from './store/store.ts';
 import { startTracing } from './tracing.ts';
-import type { Spans } from './tracing.ts';
-import type { Node, Problem, World } from './world.ts';
+import type { Node, World } from './world.ts';
 
 export interface ControlPlaneDeps {
   readonly clock?: Clock;
@@ -69,23 +57,6 @@ export interface ControlPlane {
   readonly publisher: Publisher;
   /** Ends streams and ports in order, then the store. Closing twice is fine. */
   close(): Promise<void>;
-}
-
-/** Things to take down, last in first out. */
-class Closers {
-  readonly #closers: (() => void | Promise<void>)[] = [];
-  #closing: Promise<void> | undefined;
-
-  add(close: () => void | Promise<void>): void {
-    this.#closers.unshift(close);
-  }
-
-  close(): Promise<void> {
-    this.#closing ??= (async () => {
-      for (const close of this.#closers) await close();
-    })();
-    return this.#closing;
-  }
 }
 
 /** Starts everything; what was started is taken down again when a part fails. Rejects with a message for the user. */
@@ -120,63 +91,6 @@ async function start(options: ControlPlaneOptions, deps: ControlPlaneDeps, close
   return serve(options, known, pushing, base, closers);
 }
 
-/** What every part is given. */
-interface Base {
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly random: Random;
-  readonly spans: Spans;
-  readonly store: Store;
-  readonly metrics: ControlPlaneMetrics;
-  readonly startedAtMs: number;
-}
-
-/** Sources and the world that is merged out of them; who is connected, and how far each change has come. */
-interface Known {
-  readonly files: ObservedSource;
-  readonly api: ApiSource;
-  readonly registrations: Registrations;
-  readonly catalog: Catalog;
-  readonly proxies: Proxies;
-  readonly changes: Changes;
-  /** Set once there is a publisher: changes are counted by its rounds. */
-  readonly late: { publisher?: Publisher };
-}
-
-/** Resolves when every source has spoken once: what is published before that would be a half-known mesh. */
-async function gather(options: ControlPlaneOptions, base: Base, closers: Closers): Promise<Known> {
-  const { clock, log, metrics, store } = base;
-  const late: Known['late'] = {};
-  const proxies: Proxies = createProxies({ clock, progressed: () => changes.progressed(), converged: (ms) => metrics.converged(ms) });
-  const changes: Changes = createChanges({ clock, progressOf: (id) => proxies.progressOf(id) });
-  const noting = (source: string) => (names: readonly string[]) => {
-    const id = changes.begin(source, names);
-    return { id, taken: () => changes.included(id, late.publisher?.current ?? 1) };
-  };
-  const files = observeSource(createFilesSource(options.files, { clock, log }), noting('files'));
-  const api = createApiSource({ store, change: noting('api') });
-  const registrations = createRegistrations({ ...base, change: noting('registrations') });
-  closers.add(() => registrations.close());
-  const catalog = createCatalog([files, api.source, registrations.source], { log });
-  const running = new AbortController();
-  const followed = catalog.run(running.signal);
-  closers.add(async () => {
-    running.abort();
-    await followed;
-  });
-  closers.add(catalog.world.subscribe((world) => registrations.world(world)));
-  await catalog.ready;
-  closers.add(watchProblems(catalog.world, log));
-  const measure = (world: World): void => {
-    metrics.problems(world.problems.length);
-    metrics.services(world.services.size);
-    metrics.leases(registrations.list().length);
-  };
-  measure(catalog.world.current);
-  closers.add(catalog.world.subscribe(measure));
-  return { files, api, registrations, catalog, proxies, changes, late };
-}
-
 interface Pushing {
   readonly identities: Identities;
   readonly encoder: Encoder;
@@ -198,7 +112,16 @@ function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closer
   });
   closers.add(() => identities.close());
   const quiet = deps.quietMs === undefined ? {} : { quietMs: deps.quietMs };
-  const publisher = createPublisher({ ...base, ...known, ...quiet, world, encode: (now, node) => encoder.encode(now, node) });
+  const publisher = createPublisher({
+    ...base,
+    ...known,
+    ...quiet,
+    world,
+    encode: (now, node) => {
+      keepsTrustDomain(now, authority.trustDomain);
+      return encoder.encode(now, node);
+    },
+  });
   known.late.publisher = publisher;
   warmUp(encoder, world.current, base.log);
   closers.add(() => publisher.close());
@@ -236,6 +159,14 @@ async function serve(options: ControlPlaneOptions, known: Known, pushing: Pushin
   const metrics = { ...options.metrics, port: (metricsServer.address() as AddressInfo).port };
   const addresses = { xds: xds.xds, xdsTls: xds.xdsTls, api, metrics };
   return { addresses, world, proxies, changes, publisher: pushing.publisher, close: () => closers.close() };
+}
+
+/** Every identity has the trust domain in it, so a running mesh cannot change it: proxies keep what they have. */
+function keepsTrustDomain(world: World, trustDomain: string): void {
+  if (world.mesh.trustDomain !== trustDomain)
+    throw new Error(
+      `the trust domain cannot change from ${trustDomain} to ${world.mesh.trustDomain} while the mesh runs; nothing is pushed until it is changed back`,
+    );
 }
 
 /** The first build prepares schemas and memos, which takes a while; better before the first proxy waits for it. */
@@ -305,23 +236,6 @@ function untilSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
   });
-}
-
-/** Each problem is written to the log when it appears, not with every world that still has it. */
-function watchProblems(world: Watch<World>, log: Log): () => void {
-  let known = new Set<string>();
-  const tell = ({ problems }: World): void => {
-    const now = new Map(problems.map((problem) => [lineOf(problem), problem]));
-    for (const [line, problem] of now) if (!known.has(line)) log[problem.severity === 'warning' ? 'info' : 'warning'](line);
-    known = new Set(now.keys());
-  };
-  tell(world.current);
-  return world.subscribe(tell);
-}
-
-function lineOf({ origin, resource, field, message }: Problem): string {
-  const place = origin.file === undefined ? origin.source : `${origin.file}:${origin.line ?? 1}:${origin.column ?? 1}`;
-  return `${place}: ${[resource, field].filter((part) => part !== '').join(' ')}: ${message}`;
 }
 
 async function listen(server: FastifyInstance, address: ListenAddress): Promise<ListenAddress> {

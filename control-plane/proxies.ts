@@ -103,7 +103,8 @@ export function createProxies(deps: ProxiesDeps): Proxies {
   const { clock } = deps;
   const connected = new Set<ConnectedProxy>();
   const remembered = new Map<string, ProxyView>();
-  const streamsOf = (id: string): ConnectedProxy[] => [...connected].filter((proxy) => proxy.id === id);
+  const byId = new Map<string, ConnectedProxy[]>();
+  const streamsOf = (id: string): readonly ConnectedProxy[] => byId.get(id) ?? [];
   const get = (id: string): ProxyView | undefined => {
     const streams = streamsOf(id);
     return streams.length === 0 ? remembered.get(id) : viewOf(id, streams);
@@ -122,6 +123,7 @@ export function createProxies(deps: ProxiesDeps): Proxies {
         connectedAtMs: clock.wallMs(),
       };
       connected.add(proxy);
+      byId.set(id, [...streamsOf(id), proxy]);
       remembered.delete(id);
       return proxy;
     },
@@ -129,7 +131,10 @@ export function createProxies(deps: ProxiesDeps): Proxies {
       if (!connected.has(proxy)) return;
       const last = viewOf(proxy.id, streamsOf(proxy.id));
       connected.delete(proxy);
-      if (streamsOf(proxy.id).length === 0) {
+      const left = streamsOf(proxy.id).filter((other) => other !== proxy);
+      if (left.length > 0) byId.set(proxy.id, left);
+      else {
+        byId.delete(proxy.id);
         remembered.set(proxy.id, { ...last, connected: false, since: new Date(clock.wallMs()).toISOString() });
         if (remembered.size > REMEMBERED_MAX) remembered.delete(remembered.keys().next().value!);
       }
@@ -145,8 +150,7 @@ export function createProxies(deps: ProxiesDeps): Proxies {
       return remembered.has(id) ? { connected: false, types: new Map() } : undefined;
     },
     list() {
-      const ids = new Set([...[...connected].map((proxy) => proxy.id), ...remembered.keys()]);
-      return [...ids].sort().map((id) => get(id)!);
+      return [...byId.keys(), ...remembered.keys()].sort().map((id) => get(id)!);
     },
     get,
   };
@@ -172,17 +176,14 @@ function observe(proxy: ConnectedProxy, clock: Clock, converged: (ms: number) =>
   }
 }
 
-/** A proxy with several streams is as far as the slowest of them. */
+/** Where a proxy has several streams, each type counts on the newest one that asks for it: an older one may be a connection that broke unnoticed. */
 function progressOf(streams: readonly ConnectedProxy[]): Map<string, TypeProgress> {
   const merged = new Map<string, TypeProgress>();
   for (const stream of streams) {
+    const asked = new Set([...stream.stream.types()].map((type) => type.typeUrl));
     for (const [typeUrl, { ackedThrough, rejected }] of stream.types) {
-      const other = merged.get(typeUrl);
-      const worst = rejected ?? other?.rejected;
-      merged.set(typeUrl, {
-        ackedThrough: Math.min(ackedThrough, other?.ackedThrough ?? ackedThrough),
-        ...(worst === undefined ? {} : { rejected: worst }),
-      });
+      if (merged.has(typeUrl) && !asked.has(typeUrl) && typeUrl !== BUILD) continue;
+      merged.set(typeUrl, { ackedThrough, ...(rejected === undefined ? {} : { rejected }) });
     }
   }
   return merged;

@@ -231,3 +231,18 @@ test('a proxy that left is remembered as not connected', () => {
   expect(proxies.get('a')).toMatchObject({ connected: true });
   expect(proxies.list()).toHaveLength(1);
 });
+
+test('a connection that broke unnoticed does not hold a change up once its proxy is back', async () => {
+  const { clock, world, changes, publisher, connect } = setUp();
+  const { answer: answerOld } = connect('a');
+  answerOld();
+  const id = changes.begin('api', []);
+  world.set(worldOf('2'));
+  changes.included(id, publisher.current);
+  clock.advance(100);
+  await publisher.settled();
+  const { answer } = connect('a');
+  expect(changes.get(id)!.proxies[0]!.state).toBe('pending');
+  answer();
+  expect(changes.get(id)!.proxies[0]!.state).toBe('acked');
+});

@@ -18,6 +18,12 @@ const TEND_MS = 60_000;
 /** The authority of before, or a new one. Throws when the stored one is of another trust domain or damaged. */
 export function restoreAuthority(store: Store, trustDomain: string, clock: Clock): Authority {
   const state = store.list('authority').find((record) => record.key === AUTHORITY_KEY)?.value;
+  const stored = (state as { readonly trustDomain?: unknown } | undefined)?.trustDomain;
+  if (typeof stored === 'string' && stored !== trustDomain)
+    throw new Error(
+      `${store.place} holds the authority of the trust domain ${stored}, but the Mesh resource says ${trustDomain}. ` +
+        'Change the Mesh back, or start with another --data-dir: every proxy has to join anew then.',
+    );
   return createAuthority({
     trustDomain,
     clock,

@@ -155,3 +155,16 @@ test('state of the world clients get the same as delta clients', async () => {
     expect(bytes(delta).length).toBeGreaterThan(0);
   }
 });
+
+test('a change of the trust domain pushes nothing and says why', async () => {
+  const running = await startForTest();
+  await running.call('POST', '/api/v1/resources', { apiVersion: 'v1', kind: 'List', items: [...SERVICES, ROUTE(90, 10)] });
+  const client = wholeClient(running);
+  await settledProxy(running, 'probe.default');
+  client.updates.length = 0;
+  const mesh = { apiVersion: 'meshwork.dev/v1alpha1', kind: 'Mesh', metadata: { name: 'mesh' }, spec: { trustDomain: 'other.example' } };
+  const written = await running.call('POST', '/api/v1/resources', mesh);
+  const change = (await running.call('GET', `/api/v1/changes/${written.json.changeId}?wait=5s`)).json;
+  expect(change.proxies).toMatchObject([{ state: 'rejected', message: expect.stringContaining('cannot change from cluster.local') }]);
+  expect(client.updates).toEqual([]);
+});

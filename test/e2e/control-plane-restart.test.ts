@@ -159,3 +159,17 @@ test('no secret of a lease, token or workload key is in the data file', async ()
   expect(own.kind).toBe('certificate');
   if (own.kind === 'certificate') expect(text).not.toContain(JSON.stringify(own.keyPem).slice(40, 90));
 });
+
+test('a data directory of another trust domain is refused', async () => {
+  const dataDir = temporaryDirectory();
+  const file = join(dataDir, 'mesh.yaml');
+  const write = (trustDomain: string): void =>
+    writeFileSync(
+      file,
+      JSON.stringify({ apiVersion: 'meshwork.dev/v1alpha1', kind: 'Mesh', metadata: { name: 'mesh' }, spec: { trustDomain } }),
+    );
+  write('one.example');
+  await (await startForTest({ dataDir, files: [file] })).close();
+  write('two.example');
+  await expect(startForTest({ dataDir, files: [file] })).rejects.toThrow(/one\.example.*two\.example.*another --data-dir/s);
+});

@@ -1,0 +1,115 @@
+/** The first half of a control plane: sources, and the world that is merged out of them, with who is connected and how far each change has come. */
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { Random } from '../lib/random.ts';
+import type { Watch } from '../lib/watch.ts';
+import { createCatalog } from './catalog.ts';
+import type { Catalog } from './catalog.ts';
+import { createChanges } from './changes.ts';
+import type { Changes } from './changes.ts';
+import type { ControlPlaneMetrics } from './metrics.ts';
+import type { ControlPlaneOptions } from './options.ts';
+import { createProxies } from './proxies.ts';
+import type { Proxies } from './proxies.ts';
+import type { Publisher } from './publish.ts';
+import { createApiSource } from './sources/api.ts';
+import type { ApiSource } from './sources/api.ts';
+import { createFilesSource } from './sources/files.ts';
+import { observeSource } from './sources/observed.ts';
+import type { ObservedSource } from './sources/observed.ts';
+import { createRegistrations } from './sources/registrations.ts';
+import type { Registrations } from './sources/registrations.ts';
+import type { Store } from './store/store.ts';
+import type { Spans } from './tracing.ts';
+import type { Problem, World } from './world.ts';
+
+/** What every part is given. */
+export interface Base {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: Random;
+  readonly spans: Spans;
+  readonly store: Store;
+  readonly metrics: ControlPlaneMetrics;
+  readonly startedAtMs: number;
+}
+
+/** Sources and the world that is merged out of them; who is connected, and how far each change has come. */
+export interface Known {
+  readonly files: ObservedSource;
+  readonly api: ApiSource;
+  readonly registrations: Registrations;
+  readonly catalog: Catalog;
+  readonly proxies: Proxies;
+  readonly changes: Changes;
+  /** Set once there is a publisher: changes are counted by its rounds. */
+  readonly late: { publisher?: Publisher };
+}
+
+/** Things to take down, last in first out. */
+export class Closers {
+  readonly #closers: (() => void | Promise<void>)[] = [];
+  #closing: Promise<void> | undefined;
+
+  add(close: () => void | Promise<void>): void {
+    this.#closers.unshift(close);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      for (const close of this.#closers) await close();
+    })();
+    return this.#closing;
+  }
+}
+
+/** Resolves when every source has spoken once: what is published before that would be a half-known mesh. */
+export async function gather(options: ControlPlaneOptions, base: Base, closers: Closers): Promise<Known> {
+  const { clock, log, metrics, store } = base;
+  const late: Known['late'] = {};
+  const proxies: Proxies = createProxies({ clock, progressed: () => changes.progressed(), converged: (ms) => metrics.converged(ms) });
+  const changes: Changes = createChanges({ clock, progressOf: (id) => proxies.progressOf(id) });
+  const noting = (source: string) => (names: readonly string[]) => {
+    const id = changes.begin(source, names);
+    return { id, taken: () => changes.included(id, late.publisher?.current ?? 1) };
+  };
+  const files = observeSource(createFilesSource(options.files, { clock, log }), noting('files'));
+  const api = createApiSource({ store, change: noting('api') });
+  const registrations = createRegistrations({ ...base, change: noting('registrations') });
+  closers.add(() => registrations.close());
+  const catalog = createCatalog([files, api.source, registrations.source], { log });
+  const running = new AbortController();
+  const followed = catalog.run(running.signal);
+  closers.add(async () => {
+    running.abort();
+    await followed;
+  });
+  closers.add(catalog.world.subscribe((world) => registrations.world(world)));
+  await catalog.ready;
+  closers.add(watchProblems(catalog.world, log));
+  const measure = (world: World): void => {
+    metrics.problems(world.problems.length);
+    metrics.services(world.services.size);
+    metrics.leases(registrations.list().length);
+  };
+  measure(catalog.world.current);
+  closers.add(catalog.world.subscribe(measure));
+  return { files, api, registrations, catalog, proxies, changes, late };
+}
+
+/** Each problem is written to the log when it appears, not with every world that still has it. */
+function watchProblems(world: Watch<World>, log: Log): () => void {
+  let known = new Set<string>();
+  const tell = ({ problems }: World): void => {
+    const now = new Map(problems.map((problem) => [lineOf(problem), problem]));
+    for (const [line, problem] of now) if (!known.has(line)) log[problem.severity === 'warning' ? 'info' : 'warning'](line);
+    known = new Set(now.keys());
+  };
+  tell(world.current);
+  return world.subscribe(tell);
+}
+
+function lineOf({ origin, resource, field, message }: Problem): string {
+  const place = origin.file === undefined ? origin.source : `${origin.file}:${origin.line ?? 1}:${origin.column ?? 1}`;
+  return `${place}: ${[resource, field].filter((part) => part !== '').join(' ')}: ${message}`;
+}
