@@ -1,4 +1,6 @@
+import { Buffer } from 'node:buffer';
 import { generateKeyPairSync } from 'node:crypto';
+import { rootCertificates } from 'node:tls';
 import { expect, test } from '@jest/globals';
 import { createAuthority } from '../../certs/authority.ts';
 import { testCa, testLeaf } from '../../certs/testing.ts';
@@ -129,6 +131,14 @@ test('names without roots would be believed unchecked, so both sides refuse them
 
   expect(() => contexts.downstream(unchecked, new Map(), 'l')).toThrow(/there must be roots to check it against/);
   expect(() => contexts.upstream(client, new Map(), 'c')).toThrow(/names can only be believed with roots/);
+});
+
+test('a bundle of public roots of every age can be used', () => {
+  const odd = testCa(nowMs, 'serial number of 21 bytes', { fields: { serial: Buffer.alloc(21, 1) } });
+  const everything = [...rootCertificates, odd.pem, mesh.bundle.current.pem].join('\n');
+
+  expect(() => createTlsContexts({ clock }).upstream(upstreamTls(undefined, rootsSecret(everything)), new Map(), 'c')).not.toThrow();
+  expect(rootCertificates.length).toBeGreaterThan(50);
 });
 
 test('contexts that nobody asks for any more are let go', () => {

@@ -5,6 +5,7 @@
 import { X509Certificate, createHash } from 'node:crypto';
 import { nameText, parseCertificate } from '../../certs/certificate.ts';
 import type { San } from '../../certs/certificate.ts';
+import { DerError } from '../../certs/der.ts';
 import { IdentityError, checkValidity, peerIdentity, readCertificate } from '../../certs/identity.ts';
 import type { IdentityProblem } from '../../certs/identity.ts';
 import { parseSpiffeId } from '../../lib/spiffe.ts';
@@ -98,14 +99,24 @@ type Anchors = ReadonlyMap<string, readonly X509Certificate[]>;
 function anchorsOf(roots: readonly Buffer[]): Anchors | undefined {
   const anchors = new Map<string, X509Certificate[]>();
   for (const root of roots) {
+    const domain = trustDomainOf(root);
+    if (domain === undefined) return undefined;
+    anchors.set(domain, [...(anchors.get(domain) ?? []), new X509Certificate(root)]);
+  }
+  return anchors.size === 0 ? undefined : anchors;
+}
+
+/** `spiffe://mesh.test` among the names of a root; a root that our strict parser does not read says nothing. */
+function trustDomainOf(root: Buffer): string | undefined {
+  try {
     const uri = parseCertificate(root)
       .sans.find((san) => san.type === 'URI')
       ?.bytes.toString('latin1');
-    const match = /^spiffe:\/\/([a-z0-9._-]+)$/.exec(uri ?? '');
-    if (match === null) return undefined;
-    anchors.set(match[1]!, [...(anchors.get(match[1]!) ?? []), new X509Certificate(root)]);
+    return /^spiffe:\/\/([a-z0-9._-]+)$/.exec(uri ?? '')?.[1];
+  } catch (error) {
+    if (error instanceof DerError) return undefined;
+    throw error;
   }
-  return anchors.size === 0 ? undefined : anchors;
 }
 
 /** The bundle is chosen by the id's trust domain (gRFC A87): a root of one domain vouches for nobody in another. */
