@@ -230,8 +230,14 @@ function cluster(name: string): Omit<Cluster, 'type'> {
   };
 }
 
-/** Hosts that the mesh does not know, dialled by the name that the request gives. */
-const PASSTHROUGH: Cluster = { ...cluster(PASSTHROUGH_CLUSTER), type: 'DYNAMIC_FORWARD_PROXY', lbPolicy: balancer('CLUSTER_PROVIDED') };
+/** Hosts that the mesh does not know, dialled by the name that the request gives. Envoy takes such a cluster only if TLS, were there any, checked that name. */
+const PASSTHROUGH: Cluster = {
+  ...cluster(PASSTHROUGH_CLUSTER),
+  type: 'DYNAMIC_FORWARD_PROXY',
+  lbPolicy: balancer('CLUSTER_PROVIDED'),
+  autoSni: true,
+  autoSanValidation: true,
+};
 
 /** Where spans go. Plain HTTP, as the Mesh kind demands: there are no roots here to check a receiver's certificate by. */
 function tracingCluster(endpoint: string): Cluster {
