@@ -523,3 +523,23 @@ test('pushes that come faster than the sweep do not put it off', async () => {
   }
   expect(pool.get('reviews')!.members.get('a:80')!.outlier.ejectedBy).toBe('failure_percentage');
 });
+
+test('B4 gRPC failures in the head eject as the statuses they stand for', async () => {
+  const { push, many, pool, state } = world({ outlierDetection: OUTLIER });
+  push(assignment('a', 'b'));
+  state.answer = (key) => Promise.resolve(fakeResponse(200, { 'grpc-status': key === 'a:80' ? '14' : '5' }));
+  await many(10);
+  expect(pool.get('reviews')!.members.get('a:80')!.outlier.ejectedBy).toBe('consecutive_5xx');
+  expect(pool.get('reviews')!.members.get('b:80')!.ejectedUntilMs).toBe(0);
+});
+
+test('W8 with peak EWMA an endpoint that refuses quickly does not gain share', async () => {
+  const { push, state, clock, send } = world({ lbPolicy: { name: 'PEAK_EWMA', type: '', config: {} } });
+  push(assignment('a', 'b', 'c', 'd'));
+  state.answer = async (key) => {
+    if (key !== 'a:80') clock.advance(20);
+    return fakeResponse(key === 'a:80' ? 503 : 200);
+  };
+  for (let i = 0; i < 400; i++) await send();
+  expect(state.sent.filter((key) => key === 'a:80').length).toBeLessThan(100 / 2);
+});

@@ -27,6 +27,12 @@ interface Source {
 
 /** How often a request is moved away from an endpoint whose probe is under way. */
 const PROBE_RESELECTIONS_MAX = 5;
+/** What a refusal counts as in response time: saying no quickly must not attract more requests (rule W8). */
+const REFUSAL_MS = 1_000;
+
+/** gRPC failures arrive with status 200; these are the codes that mean that the endpoint is not well, as HTTP has them. */
+const GRPC_FAILURES: Readonly<Record<string, number>> = { '2': 500, '4': 504, '8': 429, '13': 500, '14': 503, '15': 500 };
+
 export class Dispatch {
   readonly #source: Source;
   readonly #clock: Clock;
@@ -101,14 +107,16 @@ export class Dispatch {
   }
 
   /**
-   * The healthy member with the fewest requests that this request has not tried. Picking again is not enough: an endpoint that fails at once is
+   * The healthy member of the best priority with the fewest requests that this request has not tried. Picking again is not enough: an endpoint that fails at once is
    * always the least busy one, so least request comes back to it every time.
    */
   #untried(tried: readonly Endpoint[]): Member | undefined {
     let best: Member | undefined;
     for (const member of this.#source.members.values()) {
       if (member.health !== 'healthy' || member.removed || member.weight === 0 || tried.includes(member)) continue;
-      if (best === undefined || member.active < best.active) best = member;
+      const better =
+        best === undefined || member.priority < best.priority || (member.priority === best.priority && member.active < best.active);
+      if (better) best = member;
     }
     return best;
   }
@@ -118,9 +126,10 @@ export class Dispatch {
     this.#source.stats.rqCompleted.inc();
     this.#source.stats.answered(response.status);
     this.#source.stats.rqTime.record(nowMs - startMs);
-    if (this.#source.needsLatency) observeLatency(member, nowMs - startMs, nowMs);
-    if (response.status >= 500) member.failures++;
-    this.#ejections.detector?.onStatus(member.outlier, response.status, nowMs);
+    const status = statusOf(response);
+    if (this.#source.needsLatency) observeLatency(member, refuses(status) ? Math.max(REFUSAL_MS, nowMs - startMs) : nowMs - startMs, nowMs);
+    if (status >= 500) member.failures++;
+    this.#ejections.detector?.onStatus(member.outlier, status, nowMs);
   }
 
   #failed(member: Member, error: ProxyError): void {
@@ -137,7 +146,9 @@ export class Dispatch {
     member.failures++;
     this.#source.stats.rqCompleted.inc();
     this.#source.stats.answered(error.row.status);
-    this.#ejections.detector?.onLocalFailure(member.outlier, this.#clock.now());
+    const nowMs = this.#clock.now();
+    if (this.#source.needsLatency) observeLatency(member, REFUSAL_MS, nowMs);
+    this.#ejections.detector?.onLocalFailure(member.outlier, nowMs);
   }
 
   #release(member: Member, limits: Limits): void {
@@ -189,4 +200,16 @@ function once(fn: () => void): () => void {
     called = true;
     fn();
   };
+}
+
+/** The status that judges an endpoint: a gRPC answer without a message has its own in the head. */
+function statusOf(response: ProxyResponse): number {
+  if (response.status !== 200) return response.status;
+  const grpcStatus = response.headers.get('grpc-status');
+  return grpcStatus === undefined ? 200 : (GRPC_FAILURES[grpcStatus] ?? 200);
+}
+
+/** Too busy or not there: answers that cost the endpoint nothing. */
+function refuses(status: number): boolean {
+  return status === 429 || status === 503;
 }
