@@ -2,7 +2,7 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import type { Any } from '@bufbuild/protobuf/wkt';
 import { ExtensionConfigSourceSchema } from '../gen/envoy/config/core/v3/config_source_pb.js';
-import { FilterConfigSchema } from '../gen/envoy/config/route/v3/route_components_pb.js';
+import { type CorsPolicy, CorsPolicySchema, FilterConfigSchema } from '../gen/envoy/config/route/v3/route_components_pb.js';
 import type {
   HttpFilter,
   HttpFilterSchema,
@@ -15,6 +15,8 @@ import { newMessage } from './loose.ts';
 
 /** The type of a filter whose configuration comes by ECDS; its config is the JSON of the ExtensionConfigSource. */
 export const CONFIG_DISCOVERY_TYPE = ExtensionConfigSourceSchema.typeName;
+const CORS_NAME = 'envoy.filters.http.cors';
+const CORS_TYPE = 'envoy.extensions.filters.http.cors.v3.CorsPolicy';
 const ROUTER_TYPE = 'envoy.extensions.filters.http.router.v3.Router';
 
 export function decodeHttpFilters(wire: readonly HttpFilter[], place: Place): readonly HttpFilterConfig[] {
@@ -46,6 +48,16 @@ export function encodeHttpFilters(filters: readonly HttpFilterConfig[]): Message
     const any = packExtension(filter);
     return { name, isOptional, disabled, ...(any === undefined ? {} : { configType: { case: 'typedConfig', value: any } }) };
   });
+}
+
+/** CORS in its deprecated place, as the configuration of the filter that took over. */
+export function withOldCors(
+  configs: ReadonlyMap<string, ExtensionConfig>,
+  cors: CorsPolicy | undefined,
+): ReadonlyMap<string, ExtensionConfig> {
+  if (cors === undefined || configs.has(CORS_NAME)) return configs;
+  const config = messageJson(CorsPolicySchema, cors, CONFIG_STYLE);
+  return new Map([...configs, [CORS_NAME, { name: CORS_NAME, type: CORS_TYPE, config }]]);
 }
 
 /** typed_per_filter_config: a FilterConfig around a configuration is taken off, its `disabled` kept. */

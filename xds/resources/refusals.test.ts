@@ -248,6 +248,25 @@ function toBinaryCluster(): Uint8Array {
   return toBinary(schema, messageFromJson(schema, { name: 'c' }, topOf('c'), []));
 }
 
+test('CORS in its deprecated place becomes the configuration of the CORS filter', () => {
+  const { resource } = decode(
+    'route',
+    host({ cors: { allow_methods: 'GET' }, routes: [{ match: { prefix: '/' }, route: { cluster: 'c', cors: { max_age: '5' } } }] }),
+  );
+
+  const type = 'envoy.extensions.filters.http.cors.v3.CorsPolicy';
+  expect(resource).toMatchObject({
+    virtualHosts: [
+      {
+        perFilterConfig: new Map([['envoy.filters.http.cors', { name: 'envoy.filters.http.cors', type, config: { allowMethods: 'GET' } }]]),
+        routes: [
+          { perFilterConfig: new Map([['envoy.filters.http.cors', { name: 'envoy.filters.http.cors', type, config: { maxAge: '5' } }]]) },
+        ],
+      },
+    ],
+  });
+});
+
 test("Envoy's defaults are filled in", () => {
   const { resource } = decode('cluster', { name: 'c', outlier_detection: {} });
 

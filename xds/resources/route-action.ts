@@ -47,7 +47,6 @@ function decodeForward(wire: WireAction, place: Place): ForwardAction {
   for (const [field, set] of [
     ['path_rewrite_policy', wire.pathRewritePolicy !== undefined],
     ['retry_policy_typed_config', wire.retryPolicyTypedConfig !== undefined],
-    ['cors', wire.cors !== undefined],
   ] as const) {
     if (set) refuse(inside(place, field), 'is not supported');
   }

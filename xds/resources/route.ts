@@ -13,7 +13,7 @@ import { inside, type Place, refuse, topOf, warn } from './decoding.ts';
 import { nameOf } from './duration.ts';
 import { decodeMessage } from './extension.ts';
 import { decodeMutations, encodeMutations } from './header-mutations.ts';
-import { decodePerFilterConfig, encodePerFilterConfig } from './http-filters.ts';
+import { decodePerFilterConfig, encodePerFilterConfig, withOldCors } from './http-filters.ts';
 import { decodeMetadata, encodeMetadata } from './parts.ts';
 import { decodeRetryPolicy, encodeRetryPolicy } from './retry.ts';
 import { decodeAction } from './route-action.ts';
@@ -77,7 +77,6 @@ function checkUnique(hosts: readonly VirtualHost[], place: Place): void {
 function decodeVirtualHost(wire: WireHost, place: Place, bodyBytesMax: number): VirtualHost {
   if (wire.matcher !== undefined) refuse(inside(place, 'matcher'), 'is not supported');
   if (wire.retryPolicyTypedConfig !== undefined) refuse(inside(place, 'retry_policy_typed_config'), 'is not supported');
-  if (wire.cors !== undefined) refuse(inside(place, 'cors'), 'is not supported; use typed_per_filter_config');
   if (wire.hedgePolicy !== undefined) warn(inside(place, 'hedge_policy'), 'is ignored');
   if (wire.rateLimits.length > 0) warn(inside(place, 'rate_limits'), 'is ignored');
   return {
@@ -89,7 +88,7 @@ function decodeVirtualHost(wire: WireHost, place: Place, bodyBytesMax: number): 
     includeRequestAttemptCount: wire.includeRequestAttemptCount,
     includeAttemptCountInResponse: wire.includeAttemptCountInResponse,
     requireTls: nameOf(RequireTls, wire.requireTls) ?? 'NONE',
-    perFilterConfig: decodePerFilterConfig(wire.typedPerFilterConfig, place),
+    perFilterConfig: withOldCors(decodePerFilterConfig(wire.typedPerFilterConfig, place), wire.cors),
   };
 }
 
@@ -104,12 +103,13 @@ function decodeDomain(domain: string, place: Place): string {
 function decodeOneRoute(wire: WireRoute, place: Place, bodyBytesMax: number): Route {
   if (wire.match === undefined) return refuse(inside(place, 'match'), 'is required');
   const metadata = decodeMetadata(wire.metadata);
+  const oldCors = wire.action.case === 'route' ? wire.action.value.cors : undefined;
   return {
     name: wire.name,
     match: decodeRouteMatch(wire.match, inside(place, 'match')),
     action: decodeAction(wire.action, place, bodyBytesMax),
     headerMutations: decodeMutations(wire, place),
-    perFilterConfig: decodePerFilterConfig(wire.typedPerFilterConfig, place),
+    perFilterConfig: withOldCors(decodePerFilterConfig(wire.typedPerFilterConfig, place), oldCors),
     ...(metadata === undefined ? {} : { metadata }),
   };
 }

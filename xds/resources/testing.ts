@@ -47,7 +47,13 @@ const versions: fc.Arbitrary<Pick<CommonTls, 'minVersion' | 'maxVersion'>> = fc.
   { minVersion: 'TLSv1_2', maxVersion: 'TLSv1_2' },
 );
 
-const commonTls: fc.Arbitrary<CommonTls> = both(
+/** Proxyless gRPC: certificates come from a provider of the client, and nothing is said about versions. */
+const providedTls: fc.Arbitrary<CommonTls> = fc.tuple(names, names, sans).map(([name, instance, matchSubjectAltNames]) => {
+  const provided: SecretRef = { kind: 'sds', name, source: { kind: 'provider', instance } };
+  return { certificates: [provided], validation: provided, matchSubjectAltNames, alpn: [], minVersion: 'TLSv1_2', maxVersion: 'TLSv1_3' };
+});
+
+const namedTls: fc.Arbitrary<CommonTls> = both(
   versions,
   fc.oneof(
     fc.record({
@@ -63,6 +69,8 @@ const commonTls: fc.Arbitrary<CommonTls> = both(
     }),
   ),
 );
+
+const commonTls = fc.oneof(namedTls, providedTls);
 
 const managerFields: fc.Arbitrary<Omit<HttpConnectionManager, 'routeConfig' | 'rdsName' | 'tracing' | 'localReplyConfig'>> = fc.record({
   statPrefix: names,

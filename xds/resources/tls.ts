@@ -146,7 +146,7 @@ function decodeInlineValidation(wire: CertificateValidationContext, place: Place
   };
 }
 
-/** Versions before 1.2 are not offered, whatever the resource allows. Envoy's defaults: at least 1.2, at most 1.3 (clients too since 1.22). */
+/** Versions before 1.2 are not offered, whatever the resource allows. Where none is named, 1.3 is allowed to clients too; Envoy stops at 1.2 there. */
 function decodeVersions(wire: TlsParameters | undefined, place: Place): Pick<CommonTls, 'minVersion' | 'maxVersion'> {
   const min = wire?.tlsMinimumProtocolVersion ?? Version.TLS_AUTO;
   const max = wire?.tlsMaximumProtocolVersion ?? Version.TLS_AUTO;
@@ -183,10 +183,14 @@ export function encodeUpstreamTls(tls: UpstreamTls | undefined): MessageInitShap
 }
 
 function encodeCommon(tls: CommonTls): MessageInitShape<typeof CommonTlsContextSchema> {
+  const refs = tls.validation === undefined ? tls.certificates : [...tls.certificates, tls.validation];
   const provider = tls.certificates.find((ref) => ref.kind === 'sds' && ref.source?.kind === 'provider');
   const validation = encodeValidationRef(tls.validation, tls.matchSubjectAltNames);
+  // Proxyless gRPC, the one user of providers, refuses tls_params.
+  const forGrpc = refs.some((ref) => ref.kind === 'sds' && ref.source?.kind === 'provider');
+  const versions = { tlsMinimumProtocolVersion: Version[tls.minVersion], tlsMaximumProtocolVersion: Version[tls.maxVersion] };
   return {
-    tlsParams: { tlsMinimumProtocolVersion: Version[tls.minVersion], tlsMaximumProtocolVersion: Version[tls.maxVersion] },
+    ...(forGrpc ? {} : { tlsParams: versions }),
     ...(provider?.kind === 'sds' && provider.source?.kind === 'provider'
       ? { tlsCertificateProviderInstance: { instanceName: provider.source.instance, certificateName: provider.name } }
       : {
