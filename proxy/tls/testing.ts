@@ -3,6 +3,7 @@ import type { Buffer } from 'node:buffer';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
 import type { DownstreamTls, SanMatch, Secret, UpstreamTls } from '../../xds/snapshot.ts';
 import type { ProxyError } from '../errors.ts';
@@ -59,7 +60,9 @@ export interface TestServer {
   context: DownstreamTlsContext;
   /** The next handshake that ended, in order. */
   accepted(): Promise<Accepted>;
-  /** Handshakes that ended so far. */
+  /** Connections that came, handshakes that began, and handshakes that ended so far. */
+  readonly connections: number;
+  readonly begun: number;
   readonly count: number;
   /** Sockets that are open now. */
   readonly open: ReadonlySet<Socket>;
@@ -70,8 +73,11 @@ export async function startServer(context: DownstreamTlsContext, options: { read
   const ended: Accepted[] = [];
   const waiting: ((accepted: Accepted) => void)[] = [];
   const open = new Set<Socket>();
+  let connections = 0;
+  let begun = 0;
   let count = 0;
-  const accept = (socket: Socket, head: Buffer | undefined): void =>
+  const accept = (socket: Socket, head: Buffer | undefined): void => {
+    begun++;
     acceptTls(socket, head, self.context, (error, secure, peer) => {
       secure?.on('data', (chunk) => secure.write(chunk));
       count++;
@@ -79,7 +85,9 @@ export async function startServer(context: DownstreamTlsContext, options: { read
       if (waiter === undefined) ended.push({ error, socket: secure, peer });
       else waiter({ error, socket: secure, peer });
     });
+  };
   const server = createServer((socket) => {
+    connections++;
     open.add(socket);
     socket.on('error', () => undefined);
     socket.on('close', () => open.delete(socket));
@@ -99,6 +107,12 @@ export async function startServer(context: DownstreamTlsContext, options: { read
     server,
     context,
     accepted: () => new Promise<Accepted>((resolve) => (ended.length > 0 ? resolve(ended.shift()!) : waiting.push(resolve))),
+    get connections() {
+      return connections;
+    },
+    get begun() {
+      return begun;
+    },
     get count() {
       return count;
     },
@@ -122,6 +136,14 @@ export function dial(options: ConnectTlsOptions): Promise<Connected> {
   return new Promise((resolve) => {
     connectTls({ host: '127.0.0.1', ...options }, (error, socket, peer) => resolve({ error, socket, peer }));
   });
+}
+
+/** Waits for what other sockets do, and gives up after a few seconds. */
+export async function until(condition: () => boolean): Promise<void> {
+  for (let turns = 0; !condition(); turns++) {
+    if (turns > 4000) throw new Error('what the test waits for did not happen');
+    await sleep(1);
+  }
 }
 
 /** Writes and waits for the echo. Rejects when the connection ends first. */
