@@ -168,16 +168,22 @@ const WRAPPED_FRAME: Frame = {
 
 const EMPTY = new Uint8Array();
 
+/** Resources up to this size are kept framed, bytes included: copying many short pieces costs more than copying their content. */
+const WHOLE_BYTES_MAX = 4096;
+
 function joined(head: Uint8Array, resources: readonly WireResource[], frame: Frame): Buffer {
   const chunks: Uint8Array[] = [head];
   for (const resource of resources) {
-    let prefix = frame.made.get(resource);
-    if (prefix === undefined) {
-      prefix = nested(frame.heads(resource), resource.bytes?.length ?? 0);
-      frame.made.set(resource, prefix);
+    const { bytes = EMPTY } = resource;
+    const whole = bytes.length <= WHOLE_BYTES_MAX;
+    let made = frame.made.get(resource);
+    if (made === undefined) {
+      const prefix = nested(frame.heads(resource), bytes.length);
+      made = whole ? Buffer.concat([prefix, bytes]) : prefix;
+      frame.made.set(resource, made);
     }
-    chunks.push(prefix);
-    if (resource.bytes !== undefined) chunks.push(resource.bytes);
+    chunks.push(made);
+    if (!whole) chunks.push(bytes);
   }
   return Buffer.concat(chunks);
 }

@@ -29,11 +29,8 @@ export interface Plan {
   readonly due: boolean;
 }
 
-interface Sent {
-  readonly version: string;
-  /** Kept so that a removal can be held back in a full-state response; undefined when only the client told us of it. */
-  readonly resource: EncodedResource | undefined;
-}
+/** What a client has: the resource itself, shared by all streams, or a version alone when only the client told us of it. */
+type Sent = EncodedResource | { readonly version: string; readonly bytes?: undefined };
 
 export interface Outstanding {
   readonly nonce: string;
@@ -124,6 +121,12 @@ export class ServedType {
     return found;
   }
 
+  /** The resource under a name as it was last sent: a removal is held back in a full-state response with it. */
+  sentResource(name: string): EncodedResource | undefined {
+    const sent = this.sent.get(name);
+    return sent?.bytes === undefined ? undefined : sent;
+  }
+
   get setVersion(): string {
     return this.#resources?.version(this.typeUrl) ?? '';
   }
@@ -131,11 +134,9 @@ export class ServedType {
   /** Books a response as sent. */
   book(sent: { nonce: string; version: string; upserts: readonly EncodedResource[]; gone: readonly string[]; additions: number }): void {
     for (const resource of sent.upserts) {
-      for (const name of this.#keysOf(resource)) {
-        this.sent.set(name, { version: resource.version, resource });
-        this.#pending.delete(name);
-        this.#forced.delete(name);
-      }
+      if (this.subscription.matches(resource.name)) this.#settleName(resource.name, resource);
+      // A resource is booked under its name and under each alias that was asked for.
+      for (const alias of resource.aliases ?? []) if (this.subscription.names.has(alias)) this.#settleName(alias, resource);
     }
     for (const name of sent.gone) {
       this.sent.delete(name);
@@ -196,7 +197,7 @@ export class ServedType {
       if (!this.subscription.matches(name)) continue;
       spend(this.#budget, name);
       spend(this.#budget, version);
-      this.sent.set(name, { version, resource: undefined });
+      this.sent.set(name, { version });
     }
     for (const name of change.added) {
       if (initialVersions.has(name)) this.#examine(name);
@@ -273,11 +274,10 @@ export class ServedType {
     for (const name of this.#pending) if (!this.subscription.matches(name)) this.#forget(name);
   }
 
-  /** A resource is booked under its name and under each alias that was asked for. */
-  #keysOf(resource: EncodedResource): string[] {
-    const keys = this.subscription.matches(resource.name) ? [resource.name] : [];
-    for (const alias of resource.aliases ?? []) if (this.subscription.names.has(alias)) keys.push(alias);
-    return keys;
+  #settleName(name: string, resource: EncodedResource): void {
+    this.sent.set(name, resource);
+    this.#pending.delete(name);
+    this.#forced.delete(name);
   }
 }
 

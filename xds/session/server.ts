@@ -209,7 +209,7 @@ export class ServerSession {
   #respondSotw(type: ServedType, plan: Plan, removalsHeld: boolean): DiscoveryResponse {
     const upserts = type.fullState ? type.everything() : plan.upserts;
     // What is to go stays in the full state until nothing points at it.
-    const held = type.fullState && removalsHeld ? plan.removals.flatMap((name) => type.sent.get(name)?.resource ?? []) : [];
+    const held = type.fullState && removalsHeld ? plan.removals.flatMap((name) => type.sentResource(name) ?? []) : [];
     const resources = held.length === 0 ? upserts : [...upserts, ...held];
     const updated = plan.upserts.length > plan.additions;
     const { nonce, version } = this.#book(type, upserts, removalsHeld ? [] : plan.removals, plan.additions);
@@ -238,7 +238,7 @@ export class ServerSession {
     if (type.heartbeatDueMs.size === 0) return undefined;
     const resources: WireResource[] = [];
     for (const [name, dueMs] of type.heartbeatDueMs) {
-      const resource = type.sent.get(name)?.resource;
+      const resource = type.sentResource(name);
       if (dueMs > nowMs || resource?.ttlMs === undefined) continue;
       resources.push({ name: resource.name, version: resource.version, typeUrl: type.typeUrl, ttlMs: resource.ttlMs });
       type.heartbeatDueMs.set(name, nowMs + resource.ttlMs / HEARTBEATS_PER_TTL);
