@@ -268,6 +268,8 @@ export interface WeightedCluster {
   readonly headerMutations: HeaderMutations;
   readonly perFilterConfig: ReadonlyMap<string, ExtensionConfig>;
   readonly hostRewriteLiteral?: string;
+  /** Labels of the subset, over those of the route (`ForwardAction.metadataMatch`). */
+  readonly metadataMatch?: JsonObject;
 }
 
 export type HashPolicy =

@@ -151,6 +151,14 @@ test('unknown fields are warned of when they are allowed', () => {
   expect(warnings).toEqual(['b.yaml:2:12: unknown field new_thing is ignored']);
 });
 
+test('what has no effect is told with the resource and its place', () => {
+  const { warnings } = parse(
+    'static_resources:\n  listeners:\n  - {name: l, transparent: true, default_filter_chain: {}, address: {pipe: {path: /s}}}\nstats_sinks: [{name: s}]\n',
+  );
+
+  expect(warnings).toEqual(['stats_sinks: is ignored', 'b.yaml:3:5: listener "l": transparent: is ignored']);
+});
+
 test('a configuration of the command line is merged over the file: single values replaced, lists appended', () => {
   const { bootstrap } = parse(`node: {id: a, cluster: b}\n${XDS_CLUSTER}`, {
     configYaml: 'node: {id: over}\nstatic_resources: {clusters: [{name: more}]}',

@@ -166,10 +166,13 @@ function decodeStatic<Schema extends StaticSchema, T extends { readonly name: st
   const names = new Set<string>();
   return list.map((wire, i) =>
     located(text, `${base}[${i}]`, () => {
-      const place = topOf(wire.name === '' ? kind : `${kind} "${wire.name}"`, warnings);
+      const title = wire.name === '' ? kind : `${kind} "${wire.name}"`;
+      const own: string[] = [];
+      const place = topOf(title, own);
       const resource = decode(wire, place);
       if (names.has(resource.name)) refuse(inside(place, 'name'), `must be unique among the static ${kind}s`, resource.name);
       names.add(resource.name);
+      for (const warning of own) warn(topOf('', warnings), `${text.where(`${base}[${i}]`)}: ${title}: ${warning}`);
       return { resource, dump: () => ({ '@type': typeUrlOf(schema.typeName), ...messageJson(schema, wire, DUMP_STYLE) }) };
     }),
   );

@@ -59,6 +59,11 @@ export function warn(place: Place, text: string): void {
   if (place.warnings.length < WARNINGS_MAX) place.warnings.push(place.path === '' ? text : `${place.path}: ${text}`);
 }
 
+/** Warns of each field that is set and has no effect here. */
+export function warnIgnored(place: Place, fields: Readonly<Record<string, boolean>>): void {
+  for (const [field, set] of Object.entries(fields)) if (set) warn(inside(place, field), 'is ignored');
+}
+
 /** A value as an error message shows it: JSON, cut to a readable length. */
 export function quoted(value: unknown): string {
   const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value, bigintText) ?? String(value));

@@ -14,7 +14,7 @@ import {
 import type { RouteConfiguration as WireRoutes } from '../gen/envoy/config/route/v3/route_pb.js';
 import type { HttpConnectionManager, JsonObject, RouteConfiguration } from '../snapshot.ts';
 import { decodeAccessLogs, encodeAccessLogs } from './access-log.ts';
-import { inside, type Place, refuse, warn } from './decoding.ts';
+import { inside, type Place, refuse, warn, warnIgnored } from './decoding.ts';
 import { fromDuration, fromPercent, nameOf, toDuration, toPercent } from './duration.ts';
 import { extensionOf, packExtension } from './extension.ts';
 import { decodeHttpFilters, encodeHttpFilters } from './http-filters.ts';
@@ -35,6 +35,17 @@ export function decodeHttpConnectionManager(wire: WireManager, place: Place): Ht
   if (wire.codecType === Codec.HTTP3) refuse(inside(place, 'codec_type'), 'must be AUTO, HTTP1 or HTTP2', 'HTTP3');
   if (wire.originalIpDetectionExtensions.length > 0) refuse(inside(place, 'original_ip_detection_extensions'), 'is not supported');
   if (wire.earlyHeaderMutationExtensions.length > 0) refuse(inside(place, 'early_header_mutation_extensions'), 'is not supported');
+  warnIgnored(place, {
+    add_user_agent: wire.addUserAgent === true,
+    via: wire.via !== '',
+    internal_address_config: wire.internalAddressConfig !== undefined,
+    scheme_header_transformation: wire.schemeHeaderTransformation !== undefined,
+    path_normalization_options: wire.pathNormalizationOptions !== undefined,
+    strip_trailing_host_dot: wire.stripTrailingHostDot,
+    append_x_forwarded_port: wire.appendXForwardedPort,
+    proxy_status_config: wire.proxyStatusConfig !== undefined,
+    typed_header_validation_config: wire.typedHeaderValidationConfig !== undefined,
+  });
   const common = wire.commonHttpProtocolOptions;
   const details = wire.setCurrentClientCertDetails;
   return {

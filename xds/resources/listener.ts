@@ -9,7 +9,7 @@ import {
 } from '../gen/envoy/config/listener/v3/listener_components_pb.js';
 import { HttpConnectionManagerSchema } from '../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
 import type { FilterChain, HttpConnectionManager, Listener, ListenerFilterConfig } from '../snapshot.ts';
-import { inside, type Place, refuse, topOf } from './decoding.ts';
+import { inside, type Place, refuse, topOf, warnIgnored } from './decoding.ts';
 import { fromDuration, nameOf, toDuration } from './duration.ts';
 import { decodeMessage, extensionOf, openAs, pack, packExtension } from './extension.ts';
 import { decodeFilterChain, encodeFilterChain } from './filter-chain.ts';
@@ -74,6 +74,12 @@ function refuseUnsupported(wire: WireListener, place: Place): void {
   ] as const) {
     if (set) refuse(inside(place, field), 'is not supported');
   }
+  warnIgnored(place, {
+    access_log: wire.accessLog.length > 0,
+    transparent: wire.transparent === true,
+    freebind: wire.freebind === true,
+    socket_options: wire.socketOptions.length > 0,
+  });
 }
 
 function decodeApiListener(wire: WireListener, place: Place): HttpConnectionManager {

@@ -248,6 +248,19 @@ function toBinaryCluster(): Uint8Array {
   return toBinary(schema, messageFromJson(schema, { name: 'c' }, topOf('c'), []));
 }
 
+test('a younger condition on certificates is refused, since it cannot be checked', () => {
+  const context = (bytes: readonly number[]) => {
+    const schema = messageType('envoy.extensions.transport_sockets.tls.v3.Secret')!;
+    const head = toBinary(schema, messageFromJson(schema, { name: 's' }, topOf('s'), []));
+    return Uint8Array.from([...head, 0x22, bytes.length, ...bytes]);
+  };
+
+  expect(decodeResource(TYPE_URLS.secret, context([])).name).toBe('s');
+  expect(() => decodeResource(TYPE_URLS.secret, context([0xf8, 0x3f, 0x01]))).toThrow(
+    'secret "s": validation_context: has a field #1023 that is not known here',
+  );
+});
+
 test('CORS in its deprecated place becomes the configuration of the CORS filter', () => {
   const { resource } = decode(
     'route',

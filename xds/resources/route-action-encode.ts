@@ -92,11 +92,13 @@ function encodeTarget(target: ForwardAction['target']): NonNullable<ActionInit['
 function encodeWeighted(
   item: WeightedCluster,
 ): NonNullable<Exclude<MessageInitShape<typeof WeightedClusterSchema>, { $typeName: string }>['clusters']>[number] {
+  const metadataMatch = encodeLbMetadata(item.metadataMatch);
   return {
     name: item.cluster,
     weight: item.weight,
     ...encodeMutations(item.headerMutations),
     typedPerFilterConfig: encodePerFilterConfig(item.perFilterConfig),
+    ...(metadataMatch === undefined ? {} : { metadataMatch }),
     ...(item.hostRewriteLiteral === undefined
       ? {}
       : { hostRewriteSpecifier: { case: 'hostRewriteLiteral', value: item.hostRewriteLiteral } }),

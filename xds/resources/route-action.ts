@@ -112,12 +112,14 @@ function decodeWeighted(wire: WireWeighted, place: Place): readonly WeightedClus
   const clusters = wire.clusters.map((item, i): WeightedCluster => {
     const at = inside(inside(place, 'clusters'), i);
     if (item.name === '') refuse(inside(at, 'name'), 'must not be empty; cluster_header is not supported');
+    const metadataMatch = decodeLbMetadata(item.metadataMatch);
     return {
       cluster: item.name,
       weight: item.weight ?? 0,
       headerMutations: decodeMutations(item, at),
       perFilterConfig: decodePerFilterConfig(item.typedPerFilterConfig, at),
       ...(item.hostRewriteSpecifier.case === 'hostRewriteLiteral' ? { hostRewriteLiteral: item.hostRewriteSpecifier.value } : {}),
+      ...(metadataMatch === undefined ? {} : { metadataMatch }),
     };
   });
   const sum = clusters.reduce((total, { weight }) => total + weight, 0);

@@ -28,8 +28,8 @@ type AnyCheck = (value: unknown, walk: Walk) => Violation | undefined;
 
 /** Fields younger than the protos we generate from that a decoder reads by itself: not unknown, then. */
 const YOUNG_FIELDS: Readonly<Record<string, readonly number[]>> = {
-  // auto_host_sni.
-  'envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext': [6],
+  // auto_host_sni, auto_sni_san_validation.
+  'envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext': [6, 7],
 };
 
 const checks = new WeakMap<DescMessage, AnyCheck>();

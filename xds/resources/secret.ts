@@ -71,6 +71,9 @@ export function decodeValidation(wire: CertificateValidationContext, place: Plac
   ] as const) {
     if (set) refuse(inside(place, field), 'is not supported');
   }
+  // A younger field may hold one more condition, and a condition must not be lost.
+  const [young] = wire.$unknown ?? [];
+  if (young !== undefined) refuse(place, `has a field #${young.no} that is not known here`);
   if (wire.allowExpiredCertificate) warn(inside(place, 'allow_expired_certificate'), 'is ignored: expired certificates are refused');
   const roots = decodeText(wire.trustedCa, inside(place, 'trusted_ca'));
   return {

@@ -72,7 +72,7 @@ const hashPolicies: fc.Arbitrary<HashPolicy> = fc.oneof(
 
 const weighted: fc.Arbitrary<WeightedCluster> = both(
   fc.record({ cluster: names, weight: fc.integer({ min: 1, max: 100 }), headerMutations: mutations, perFilterConfig: perFilterConfigs }),
-  optional({ hostRewriteLiteral: names }),
+  optional({ hostRewriteLiteral: names, metadataMatch: fc.constant({ version: 'v2' }) }),
 );
 
 const forwards: fc.Arbitrary<ForwardAction> = both(

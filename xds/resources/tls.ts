@@ -40,17 +40,22 @@ export function decodeUpstreamTls(socket: TransportSocket | undefined, place: Pl
   if (isPlaintext(socket, place)) return undefined;
   const at = inside(place, 'typed_config');
   const wire = openAs(UpstreamTlsContextSchema, configOf(socket), at) ?? refuseSocket(socket!, place);
+  if (youngFlag(wire, AUTO_SNI_SAN_VALIDATION)) refuse(inside(at, 'auto_sni_san_validation'), 'is not supported');
   if (wire.allowRenegotiation) refuse(inside(at, 'allow_renegotiation'), 'is not supported');
-  return { ...decodeCommon(wire.commonTlsContext, inside(at, 'common_tls_context')), sni: wire.sni, autoHostSni: AUTO_HOST_SNI.read(wire) };
+  return {
+    ...decodeCommon(wire.commonTlsContext, inside(at, 'common_tls_context')),
+    sni: wire.sni,
+    autoHostSni: youngFlag(wire, AUTO_HOST_SNI),
+  };
 }
 
-/** `auto_host_sni` is younger than the protos we generate from: tag 6 of UpstreamTlsContext, a bool. */
-const AUTO_HOST_SNI = {
-  read: (wire: { $unknown?: { no: number; data: Uint8Array }[] | undefined }): boolean =>
-    wire.$unknown?.some(({ no, data }) => no === 6 && data[0] === 1) ?? false,
-  write: (on: boolean): { $unknown?: { no: number; wireType: 0; data: Uint8Array }[] } =>
-    on ? { $unknown: [{ no: 6, wireType: 0, data: new Uint8Array([1]) }] } : {},
-};
+// Fields of UpstreamTlsContext that are younger than the protos we generate from; both are bools.
+const AUTO_HOST_SNI = 6;
+const AUTO_SNI_SAN_VALIDATION = 7;
+
+function youngFlag(wire: { $unknown?: { no: number; data: Uint8Array }[] | undefined }, no: number): boolean {
+  return wire.$unknown?.some((field) => field.no === no && field.data[0] === 1) ?? false;
+}
 
 function configOf(socket: TransportSocket | undefined) {
   return socket?.configType.case === 'typedConfig' ? socket.configType.value : undefined;
@@ -178,7 +183,7 @@ export function encodeUpstreamTls(tls: UpstreamTls | undefined): MessageInitShap
     };
   }
   const message = create(UpstreamTlsContextSchema, { commonTlsContext: encodeCommon(tls), sni: tls.sni });
-  Object.assign(message, AUTO_HOST_SNI.write(tls.autoHostSni));
+  if (tls.autoHostSni) message.$unknown = [{ no: AUTO_HOST_SNI, wireType: 0, data: new Uint8Array([1]) }];
   return { name: TLS_NAME, configType: { case: 'typedConfig', value: pack(UpstreamTlsContextSchema, message) } };
 }
 
