@@ -26,6 +26,8 @@ export interface AdsOptions extends Pick<
   /** Which kinds are asked for as a whole. */
   readonly wildcards: readonly ('listeners' | 'clusters')[];
   readonly onConnection?: (connection: DiscoveryConnection) => void;
+  /** Whether the start is complete. */
+  readonly isLive: () => boolean;
   /** The first answer of a kind was handled. */
   readonly onSynced?: (kind: Kind) => void;
 }
@@ -91,7 +93,8 @@ export function connectAds(options: AdsOptions): Ads {
     const replaced = acceptAll(kind, update, problems, options);
     for (const name of update.removals) removeOne(kind, name, update, options);
     store.versions[kind] = update.version;
-    if (update.cause === 'missing' || update.removals.length > 0) for (const name of update.removals) giveUpOn(kind, name, options);
+    // While something serves already there is no hurry: the resource may be on its way, and its own time runs.
+    if (update.cause === 'missing' || !options.isLive()) for (const name of update.removals) giveUpOn(kind, name, options);
     subscribeNamed();
     for (const problem of await options.runtime.apply()) {
       problems.push(problem);

@@ -35,6 +35,7 @@ export interface RunningProxy {
   stop(options?: StopOptions): Promise<void>;
 }
 
+const START = 'the static resources';
 const EXIT = { fine: 0, failed: 1, usage: 2 } as const;
 
 /** Starts a proxy from Envoy's flags. Rejects with UsageError or StartError; takes no signals and ends no process. */
@@ -82,6 +83,8 @@ async function start(options: ProxyOptions, world: World): Promise<RunningProxy>
     sources?.close();
     await admin?.close();
   });
+  // Not ready before the sources have said what they wait for.
+  parts.awaited.add(START);
   try {
     await applyStatic(parts);
     admin = await startAdmin(parts, bootstrap, lifecycle);
@@ -90,6 +93,7 @@ async function start(options: ProxyOptions, world: World): Promise<RunningProxy>
     await lifecycle.stop({ timeoutMs: 0 });
     throw error instanceof StartError || !(error instanceof Error) ? error : new StartError(error.message, error);
   }
+  parts.awaited.delete(START);
   parts.status.check();
   void parts.status.ready.then(() =>
     parts.log.info('The proxy is ready.', { node: parts.node.id, listeners: parts.listeners.views().length }),

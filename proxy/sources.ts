@@ -72,6 +72,7 @@ function openStream(source: ApiSource, wildcards: readonly ('listeners' | 'clust
     registry,
     wildcards,
     check,
+    isLive: () => status.isLive,
     onSynced: (kind) => {
       if (awaited.delete(kind)) status.check();
     },

@@ -22,7 +22,7 @@ export function onEnd(fn: () => Promise<void> | void): void {
 /** Closes everything that a test opened, and fails when a socket or a server of it stays. */
 export async function closeAll(): Promise<void> {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-  await until(() => openHandles().length === 0, `nothing stays open, but ${openHandles().join(', ')} did`);
+  await until(() => openHandles().length === 0, `nothing stays open, but ${openHandles().join(', ')} did`, 2_000);
 }
 
 function openHandles(): string[] {
