@@ -226,28 +226,32 @@ test('case 88: TLS 1.2, where a resource allows it, takes ECDHE with an AEAD cip
   expect(error.message).toMatch(/handshake failure/);
 });
 
-test('case 89: a session cannot be resumed, so every handshake checks the certificate', async () => {
-  const server = await serve(downstreamTls(issued(REVIEWS), meshRoots, { requireClientCertificate: false }));
-  const sessions: Buffer[] = [];
-  const connect = async (session?: Buffer) => {
-    const client = connectPlainTls({
-      port: server.port,
-      host: '127.0.0.1',
-      rejectUnauthorized: false,
-      ...(session === undefined ? {} : { session }),
-    });
-    client.on('session', (ticket) => sessions.push(ticket));
-    client.on('error', () => undefined);
-    clients.push(client);
-    await once(client, 'secureConnect');
-    client.write('hello');
-    await once(client, 'data');
-    return client.isSessionReused();
-  };
+test.each(['TLSv1.2', 'TLSv1.3'] as const)(
+  'case 89: a session of %s cannot be resumed, so every handshake checks the certificate',
+  async (maxVersion) => {
+    const server = await serve(downstreamTls(issued(REVIEWS), meshRoots, { requireClientCertificate: false, minVersion: 'TLSv1_2' }));
+    const sessions: Buffer[] = [];
+    const connect = async (session?: Buffer) => {
+      const client = connectPlainTls({
+        port: server.port,
+        host: '127.0.0.1',
+        rejectUnauthorized: false,
+        maxVersion,
+        ...(session === undefined ? {} : { session }),
+      });
+      client.on('session', (ticket) => sessions.push(ticket));
+      client.on('error', () => undefined);
+      clients.push(client);
+      await once(client, 'secureConnect');
+      client.write('hello');
+      await once(client, 'data');
+      return client.isSessionReused();
+    };
 
-  expect(await connect()).toBe(false);
-  for (const session of sessions.slice(0, 2)) expect(await connect(session)).toBe(false);
-});
+    expect(await connect()).toBe(false);
+    for (const session of sessions.slice(0, 2)) expect(await connect(session)).toBe(false);
+  },
+);
 
 test.each([
   ['empty', ''],
