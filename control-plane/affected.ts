@@ -1,7 +1,7 @@
 /** A dry run: the proxies that would get something else if the API held other resources, type by type and name by name. */
 import { shortName } from '../xds/session/type-urls.ts';
 import type { EncodedResource } from '../xds/session/messages.ts';
-import type { AffectedProxy } from './api/context.ts';
+import type { AffectedProxy, Preview } from './api/context.ts';
 import { mergeWorld } from './catalog.ts';
 import type { Encoder } from './encode.ts';
 import type { ConnectedProxy, Proxies } from './proxies.ts';
@@ -15,8 +15,8 @@ export interface AffectedDeps {
   readonly encoder: Encoder;
 }
 
-/** Compares what each connected proxy was given with what it would be given. A proxy that cannot be built for shows with the reason. */
-export function affectedBy(resources: readonly Resource[], deps: AffectedDeps): readonly AffectedProxy[] {
+/** Compares what each connected proxy was given with what it would be given. Throws when one could not be built for. */
+export function affectedBy(resources: readonly Resource[], deps: AffectedDeps): Preview {
   const world = mergeWorld([
     { name: 'files', state: deps.files },
     { name: 'api', state: { resources, problems: [] } },
@@ -30,7 +30,7 @@ export function affectedBy(resources: readonly Resource[], deps: AffectedDeps): 
     const types = differences(proxy, world, deps.encoder);
     if (Object.keys(types).length > 0) affected.push({ id: proxy.id, types });
   }
-  return affected;
+  return { affected, problems: world.problems.filter((problem) => problem.origin.source === 'api') };
 }
 
 function differences(proxy: ConnectedProxy, world: World, encoder: Encoder): AffectedProxy['types'] {

@@ -111,6 +111,11 @@ function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closer
     renewed: (proxyId) => known.late.publisher?.refresh(proxyId),
   });
   closers.add(() => identities.close());
+  base.metrics.expiries(() => {
+    const leavesMs = identities.certificates().flatMap((held) => (held.connected ? Date.parse(held.notAfter) : []));
+    const root = authority.roots.find(({ phase }) => phase === 'active');
+    return { leavesMs, rootMs: root?.notAfterMs ?? 0, nowMs: clock.wallMs() };
+  });
   const quiet = deps.quietMs === undefined ? {} : { quietMs: deps.quietMs };
   const publisher = createPublisher({
     ...base,

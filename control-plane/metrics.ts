@@ -22,6 +22,8 @@ export interface ControlPlaneMetrics {
   services(count: number): void;
   apiRequest(method: string, route: string, status: number, ms: number): void;
   leases(count: number): void;
+  /** Asked at every scrape: when the certificates end that proxies hold, and when the signing root does. Epoch milliseconds. */
+  expiries(read: () => { readonly leavesMs: readonly number[]; readonly rootMs: number; readonly nowMs: number }): void;
 }
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -110,7 +112,34 @@ export function createMetrics(): ControlPlaneMetrics {
     services: (count) => services.set(count),
     apiRequest: (method, route, status, ms) => requests.observe({ method, route, status: String(status) }, ms / 1000),
     leases: (count) => leases.set(count),
+    expiries(read) {
+      expiryGauge(
+        'meshwork_certificate_expiry_seconds',
+        'Seconds until the first certificate of a connected proxy ends.',
+        registers,
+        () => {
+          const { leavesMs, nowMs } = read();
+          return leavesMs.length === 0 ? undefined : (Math.min(...leavesMs) - nowMs) / 1000;
+        },
+      );
+      expiryGauge('meshwork_root_expiry_seconds', 'Seconds until the signing root ends.', registers, () => {
+        const { rootMs, nowMs } = read();
+        return (rootMs - nowMs) / 1000;
+      });
+    },
   };
+}
+
+function expiryGauge(name: string, help: string, registers: Registry[], read: () => number | undefined): void {
+  const gauge = new Gauge({
+    name,
+    help,
+    registers,
+    collect: () => {
+      // Without any there is nothing that ends.
+      gauge.set(read() ?? Number.POSITIVE_INFINITY);
+    },
+  });
 }
 
 /** Serves `GET /metrics` and nothing else. Resolves when it listens; rejects when the address is taken. */

@@ -9,7 +9,7 @@ import type { Proxies } from '../proxies.ts';
 import type { ApiSource } from '../sources/api.ts';
 import type { Registrations } from '../sources/registrations.ts';
 import type { Spans } from '../tracing.ts';
-import type { Resource, World } from '../world.ts';
+import type { Problem, Resource, World } from '../world.ts';
 
 /** Per proxy, the resources that a write would add, change or remove, by short type name. */
 export interface AffectedProxy {
@@ -17,6 +17,13 @@ export interface AffectedProxy {
   readonly types: Readonly<
     Record<string, { readonly added: readonly string[]; readonly changed: readonly string[]; readonly removed: readonly string[] }>
   >;
+}
+
+/** What a write would do. */
+export interface Preview {
+  readonly affected: readonly AffectedProxy[];
+  /** What would be wrong with the API's resources then: references that lead nowhere, and the like. */
+  readonly problems: readonly Problem[];
 }
 
 export interface ApiContext {
@@ -33,7 +40,7 @@ export interface ApiContext {
   readonly changes: Changes;
   readonly identities: Identities;
   /** The proxies that would get something else if the API held exactly these resources. */
-  readonly affectedBy: (apiResources: readonly Resource[]) => readonly AffectedProxy[];
+  readonly affectedBy: (apiResources: readonly Resource[]) => Preview;
   /** Where proxies connect: `127.0.0.1:15010`. */
   readonly addresses: () => { readonly xds: string; readonly xdsTls: string };
   readonly startedAtMs: number;

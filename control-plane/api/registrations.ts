@@ -173,7 +173,7 @@ function secretOf(request: FastifyRequest): string {
   return match[1]!;
 }
 
-const STATUS = { gone: 404, secret: 403, taken: 409, full: 507 } as const;
+const STATUS = { gone: 404, secret: 403, taken: 409, full: 507, invalid: 400 } as const;
 
 function guarded<T>(work: () => T): T {
   try {

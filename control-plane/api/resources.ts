@@ -7,7 +7,7 @@ import { parseResources } from '../kinds/parse.ts';
 import { documentOf, etagOf, nameOf, resourceKey } from '../sources/api.ts';
 import type { Edit } from '../sources/api.ts';
 import type { Resource } from '../world.ts';
-import type { ApiContext } from './context.ts';
+import type { ApiContext, Preview } from './context.ts';
 import type { Area } from './index.ts';
 import { ApiProblem, checked } from './problem.ts';
 import type { ProblemPlace } from './problem.ts';
@@ -150,7 +150,7 @@ function answer(context: ApiContext, request: FastifyRequest, reply: FastifyRepl
     return { resource: nameOf(resourceKey(edit.put)), action, etag: etagOf(edit.put) };
   });
   if (dryRun === 'true' || dryRun === '') {
-    return { dryRun: true, resources: named, affected: context.affectedBy(context.api.preview(edits)) };
+    return { dryRun: true, resources: named, ...preview(context, edits) };
   }
   const changeId = context.api.write(edits);
   context.log.info('Resources were written by the API.', { change: changeId, action, resources: named.map((entry) => entry.resource) });
@@ -163,6 +163,14 @@ function answer(context: ApiContext, request: FastifyRequest, reply: FastifyRepl
       reply.header('location', `/api/v1/resources/${resourceKey(first.put)}`);
   }
   return { changeId, dryRun: false, resources: named };
+}
+
+function preview(context: ApiContext, edits: readonly Edit[]): Preview {
+  try {
+    return context.affectedBy(context.api.preview(edits));
+  } catch (error) {
+    throw new ApiProblem(422, `no proxy could be configured with this: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 /** The resources of the body. Throws a 422 that names every problem by line, column and field. */

@@ -133,3 +133,24 @@ test('a service that a file defines takes the place of the one that was made, an
   running.abort();
   await followed;
 });
+
+test('a control plane that stood still blames nobody: leases run on from when it woke', () => {
+  const { clock, registrations } = setUp();
+  const now = clock.now.bind(clock);
+  let asleepMs = 0;
+  clock.now = () => now() + asleepMs;
+  const { registration, secret } = registrations.register(REQUEST);
+  asleepMs = 60_000;
+  clock.advance(10_000);
+  expect(registrations.list()).toHaveLength(1);
+  expect(registrations.heartbeat(registration.id, secret, {})).toEqual({ ttlMs: 10_000 });
+  clock.advance(10_000);
+  expect(registrations.list()).toEqual([]);
+});
+
+test('what would be no valid Workload is refused with field and rule', () => {
+  const { registrations } = setUp();
+  expect(() => registrations.register({ ...REQUEST, labels: { version: 'a;b c' } })).toThrow(/metadata\.labels\.version.*label value/);
+  expect(() => registrations.register({ ...REQUEST, ports: { http: 99_999 } })).toThrow(/spec\.ports\.http/);
+  expect(registrations.list()).toEqual([]);
+});

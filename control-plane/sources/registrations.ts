@@ -5,8 +5,10 @@ import type { Log } from '../../lib/log.ts';
 import type { Random } from '../../lib/random.ts';
 import { below, secretToken } from '../../lib/random.ts';
 import type { Json, JsonObject } from '../../xds/snapshot.ts';
+import { validateResource } from '../kinds/validate.ts';
 import type { Store } from '../store/store.ts';
 import type { Origin, Resource, ServiceModel, Source, SourceState, World } from '../world.ts';
+import { documentOf } from './api.ts';
 import { createPushedSource } from './state.ts';
 
 /** What a workload says about itself. Checked at the API's door. */
@@ -48,11 +50,16 @@ export interface Registered {
   readonly changeId: string;
 }
 
-/** `gone`: no such lease (it ended, or the control plane forgot); register again. `secret`: not the holder's. `taken`: the name is in use. `full`: too many. */
+/**
+ * `gone`: no such lease (it ended, or the control plane forgot); register again. `secret`: not the holder's. `taken`: the name is in use.
+ * `full`: too many. `invalid`: the Workload or Service that it would be is not valid.
+ */
+export type RegistrationProblem = 'gone' | 'secret' | 'taken' | 'full' | 'invalid';
+
 export class RegistrationError extends Error {
   override readonly name = 'RegistrationError';
-  readonly reason: 'gone' | 'secret' | 'taken' | 'full';
-  constructor(reason: 'gone' | 'secret' | 'taken' | 'full', message: string) {
+  readonly reason: RegistrationProblem;
+  constructor(reason: RegistrationProblem, message: string) {
     super(message);
     this.reason = reason;
   }
@@ -93,6 +100,8 @@ interface Lease {
 const LEASES_MAX = 10_000;
 /** After a restart every lease runs at least this long, so that holders can find their way back before anything is removed. */
 const GRACE_MS = 45_000;
+/** A timer that fires later than this after its time tells of a stopped process, a suspended machine or a long stall. */
+const LATE_MS_MAX = 1_000;
 const SERVICE_LABEL = 'app';
 const ORIGIN: Origin = { source: 'registrations' };
 
@@ -134,7 +143,12 @@ export function createRegistrations(deps: RegistrationsDeps): Registrations {
   };
   const arm = (lease: Lease, ms: number): void => {
     lease.cancel();
-    lease.cancel = clock.after(ms, () => drop(lease, 'its lease was not renewed in time'));
+    const dueMs = clock.now() + ms;
+    lease.cancel = clock.after(ms, () => {
+      // A timer that comes late means that this process stood still, and heartbeats wait unread: their senders are not to blame.
+      if (clock.now() - dueMs > LATE_MS_MAX) arm(lease, lease.registration.ttlMs);
+      else drop(lease, 'its lease was not renewed in time');
+    });
   };
   const found = (id: string, secret: string): Lease => {
     const lease = leases.get(id);
@@ -156,6 +170,11 @@ export function createRegistrations(deps: RegistrationsDeps): Registrations {
     source: pushed,
     register(request) {
       const registration = nameRegistration(request, leases, deps.random);
+      for (const made of resourcesOf([registration], foreign)) {
+        const [problem] = validateResource(documentOf(made), ORIGIN).problems;
+        if (problem !== undefined)
+          throw new RegistrationError('invalid', `${problem.resource} would not be valid: ${problem.field} ${problem.message}`);
+      }
       const secret = secretToken();
       const lease: Lease = { registration, secretHash: hashOf(secret), cancel: () => undefined };
       save(lease);

@@ -114,6 +114,15 @@ test('a dry run says which proxies would get something else, and writes nothing'
   expect(none.json.affected).toEqual([]);
   const gone = await running.call('DELETE', '/api/v1/resources/Service/default/reviews-v2?dryRun=true', undefined, { 'if-match': '*' });
   expect(gone.json.affected[0].types.CDS.removed).toHaveLength(1);
+  const lost = {
+    ...ROUTE(1, 1),
+    metadata: { name: 'lost', namespace: 'default' },
+    spec: { parentRefs: [{ group: '', kind: 'Service', name: 'reviws' }] },
+  };
+  const typo = await running.call('POST', '/api/v1/resources?dryRun=true', lost);
+  expect(typo.json.problems).toMatchObject([
+    { resource: 'HTTPRoute default/lost', field: 'spec.parentRefs[0]', message: expect.stringContaining('reviews') },
+  ]);
   expect((await running.call('GET', ROUTE_PATH)).headers.get('etag')).toBe(before.headers.get('etag'));
 });
 
@@ -281,6 +290,7 @@ test('the metrics port tells pushes, connected proxies and API calls', async () 
     /^pilot_proxy_convergence_time_count [1-9]/m,
     /^pilot_services 3$/m,
     /^process_cpu_seconds_total /m,
+    /^meshwork_root_expiry_seconds [1-9]/m,
     /^meshwork_api_request_seconds_count\{method="POST",route="\/api\/v1\/resources",status="201"\} 1$/m,
   ])
     expect(text).toMatch(line);

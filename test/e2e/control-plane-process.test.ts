@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { sleep, systemClock } from '../../lib/clock.ts';
 import { ROUTE_TYPE, SECRET_TYPE } from '../../xds/session/type-urls.ts';
 import { decodeSecret } from '../../xds/resources/secret.ts';
 import { ROUTE, SERVICE, cleanUp, connectClient, eventually, startForTest, temporaryDirectory } from './control-plane-harness.ts';
@@ -113,6 +114,34 @@ test('killed and started again, it pushes nothing that did not change, and what 
   second.child.kill('SIGTERM');
   const [code] = await once(second.child, 'exit');
   expect(code).toBe(0);
+}, 40_000);
+
+test('stopped for longer than the leases run, it removes nobody who still sends heartbeats', async () => {
+  const ready = await start(FREE);
+  const registered = await call(ready, 'POST', '/registrations', {
+    service: 'reviews',
+    address: '127.0.0.1',
+    ports: { http: 9001 },
+    ttlSeconds: 2,
+  });
+  const clock = systemClock();
+  const beat = (): Promise<unknown> =>
+    call(ready, 'PUT', `/registrations/${registered.id}/heartbeat`, {}, { authorization: `Bearer ${registered.lease.secret}` });
+  let beating = true;
+  const beats = (async () => {
+    while (beating) {
+      await beat();
+      await sleep(clock, 300);
+    }
+  })();
+  ready.child.kill('SIGSTOP');
+  await sleep(clock, 5_000);
+  ready.child.kill('SIGCONT');
+  await sleep(clock, 3_000);
+  expect((await call(ready, 'GET', '/endpoints')).endpoints).toHaveLength(1);
+  expect((await call(ready, 'GET', '/changes')).changes).toHaveLength(1);
+  beating = false;
+  await beats;
 }, 40_000);
 
 test('pushes and API calls are traced to the collector that the environment names', async () => {
