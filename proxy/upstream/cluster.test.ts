@@ -219,6 +219,16 @@ test('B1 priorities have breakers of their own', async () => {
   expect(state.sent).toEqual(['a:80']);
 });
 
+test('the answer tells how long the endpoint took to begin it', async () => {
+  const { clock, state, push, send } = world();
+  push(assignment('a'));
+  state.answer = () => {
+    clock.advance(37);
+    return Promise.resolve(fakeResponse());
+  };
+  expect((await send()).headers.get('x-envoy-upstream-service-time')).toBe('37');
+});
+
 test('a request counts as under way until the last byte of its answer', async () => {
   const { pool, state, push, send } = world();
   push(assignment('a'));

@@ -126,6 +126,7 @@ export class Dispatch {
     this.#source.stats.rqCompleted.inc();
     this.#source.stats.answered(response.status);
     this.#source.stats.rqTime.record(nowMs - startMs);
+    response.headers.set('x-envoy-upstream-service-time', String(Math.round(nowMs - startMs)));
     const status = statusOf(response);
     if (this.#source.needsLatency) observeLatency(member, refuses(status) ? Math.max(REFUSAL_MS, nowMs - startMs) : nowMs - startMs, nowMs);
     if (status >= 500) member.failures++;
