@@ -10,7 +10,7 @@ import { Backoff } from './session/backoff.ts';
 import { ClientSession } from './session/client.ts';
 import type { ClientEvent, ClientUpdate, Problem } from './session/client.ts';
 import type { DiscoveryRequest, DiscoveryResponse, Mode, NodeInfo } from './session/messages.ts';
-import { discoveryChannelOptions } from './grpc-options.ts';
+import { KEEPALIVE_TIME_MS, discoveryChannelOptions } from './grpc-options.ts';
 
 export interface ConnectDiscoveryOptions {
   /** `127.0.0.1:15010`, `dns:///name:port`, `unix:/path`; tried in order, the next one only when one fails before its first response (A71). */
@@ -38,7 +38,7 @@ export interface ConnectDiscoveryOptions {
   readonly backoff?: { readonly baseMs?: number; readonly capMs?: number };
   /** While a later target serves, the first one is tried this often, and taken back when it answers (A71); default 60,000. */
   readonly returnMs?: number;
-  /** Pings: default 10,000 and 8,000. */
+  /** Pings: default 10,000 and 8,000. A server that finds them too many gets half as many from then on. */
   readonly keepaliveTimeMs?: number;
   readonly keepaliveTimeoutMs?: number;
 }
@@ -68,6 +68,10 @@ export function connectDiscovery(options: ConnectDiscoveryOptions): DiscoveryCli
   return new Connector(options);
 }
 
+/** What grpc-js makes of an ENHANCE_YOUR_CALM: servers in Go allow a ping in 15 s (Istiod) or in five minutes (by default). */
+const PINGED_TOO_OFTEN = 'Bandwidth exhausted or memory limit exceeded';
+const PING_MS_MAX = 640_000;
+
 /** gRPC itself takes nearly any text for a DNS name and then fails for ever. */
 const TARGET = /^(?:unix:.+|(?:(?:dns:(?:\/\/[^/]*\/)?)|ipv4:|ipv6:)?(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5})$/;
 
@@ -85,6 +89,8 @@ class Connector implements DiscoveryClient {
   readonly #backoff: Backoff;
   /** Targets that answered UNIMPLEMENTED to delta. */
   readonly #withoutDelta = new Set<string>();
+  /** Ping intervals that targets have brought about. */
+  readonly #pingMs = new Map<string, number>();
   #index = 0;
   #stream: ClientStream | undefined;
   #cancelWait: (() => void) | undefined;
@@ -147,7 +153,9 @@ class Connector implements DiscoveryClient {
       ended: (error, responses) => this.#ended(target, mode, error, responses),
     };
     try {
-      this.#stream = new ClientStream(target, mode, this.session, this.#options, events);
+      const pingMs = this.#pingMs.get(target);
+      const options = pingMs === undefined ? this.#options : { ...this.#options, keepaliveTimeMs: pingMs };
+      this.#stream = new ClientStream(target, mode, this.session, options, events);
     } catch (error) {
       // Credentials that cannot be read now may be there at the next attempt.
       events.ended(error instanceof Error ? error : new Error(String(error)), 0);
@@ -165,6 +173,10 @@ class Connector implements DiscoveryClient {
       this.#state({ state: 'waiting', error: message });
       this.#wait(0);
       return;
+    }
+    if (error !== undefined && 'code' in error && error.details === PINGED_TOO_OFTEN) {
+      const pingMs = this.#pingMs.get(target) ?? this.#options.keepaliveTimeMs ?? KEEPALIVE_TIME_MS;
+      this.#pingMs.set(target, Math.min(PING_MS_MAX, pingMs * 2));
     }
     // A target that served starts the list anew; one that gave nothing passes on to the next, and the backoff counts whole rounds.
     this.#index = responses > 0 ? 0 : (this.#index + 1) % this.#options.targets.length;

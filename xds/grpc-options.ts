@@ -8,7 +8,7 @@ export const MESSAGE_BYTES_MAX = 64 * 1024 * 1024;
 const SESSION_MEGABYTES_MAX = 160;
 
 /** A peer that answers no ping for this long is gone: 10 s until one is sent and 8 s to answer it. */
-const KEEPALIVE_TIME_MS = 10_000;
+export const KEEPALIVE_TIME_MS = 10_000;
 const KEEPALIVE_TIMEOUT_MS = 8_000;
 
 /** For `new grpc.Server(...)` of a control plane. */

@@ -1,4 +1,6 @@
 /** How a client keeps its stream: other targets, older servers, servers that hang, and what it tells about itself. */
+import { createServer as http2Server } from 'node:http2';
+import type { ServerHttp2Stream } from 'node:http2';
 import { createServer, connect } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { afterEach, expect, test } from '@jest/globals';
@@ -98,6 +100,61 @@ test('a control plane that hangs is noticed by its missing pong, and served agai
   await until(() => states.includes('waiting'), 'the silence was noticed');
   plane.publish([testResource(CLUSTER_TYPE, 'a'), testResource(CLUSTER_TYPE, 'b')]);
   await until(() => has(CLUSTER_TYPE, 'b') !== undefined, 'the new connection was served');
+});
+
+test('a server that finds pings too many gets fewer, until it is content', async () => {
+  let refusals = 0;
+  let kept = 0;
+  const server = http2Server();
+  server.on('session', (session) => {
+    let lastMs = clock.now();
+    session.on('error', () => session.destroy());
+    session.on('ping', () => {
+      const nowMs = clock.now();
+      if (nowMs - lastMs < 120) {
+        refusals += 1;
+        session.goaway(11, 0, Buffer.from('too_many_pings'));
+      } else kept += 1;
+      lastMs = nowMs;
+    });
+  });
+  server.on('stream', (stream: ServerHttp2Stream) => {
+    stream.on('error', () => stream.destroy());
+    stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onClose(() => void server.close());
+  const { client } = sidecar(`127.0.0.1:${(server.address() as AddressInfo).port}`, 'delta', { keepaliveTimeMs: 40 });
+  client.subscribe(CLUSTER_TYPE, ['*']);
+
+  await until(() => kept >= 3, 'pings were accepted');
+
+  expect(refusals).toBeGreaterThanOrEqual(2);
+  expect(refusals).toBeLessThanOrEqual(4);
+});
+
+test('a server that answers garbage is left, and tried again', async () => {
+  let streams = 0;
+  const server = new Server();
+  const delta = discoveryMethods().find((method) => method.mode === 'delta' && method.typeUrl === undefined)!;
+  const handler = (call: ServerDuplexStream<DiscoveryRequest, Uint8Array>): void => {
+    streams += 1;
+    call.write(Buffer.from([10, 255, 255, 3, 1, 2, 3]));
+  };
+  const raw = (bytes: Uint8Array): Buffer => Buffer.from(bytes);
+  server.register(delta.definition.path, handler, raw, delta.definition.requestDeserialize, 'bidi');
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
+  });
+  onClose(() => server.forceShutdown());
+  const { client, updates } = sidecar(`127.0.0.1:${port}`, 'delta');
+  client.subscribe(CLUSTER_TYPE, ['*']);
+
+  await until(() => streams >= 3, 'it was tried again');
+
+  expect(updates).toEqual([]);
 });
 
 test('rule 38: while nothing answers the attempts go on, and the state says why', async () => {

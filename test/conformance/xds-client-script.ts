@@ -14,7 +14,7 @@ export type ClientStep =
   | readonly ['drop']
   | readonly ['subscribe', Type, ...string[]]
   | readonly ['unsubscribe', Type, ...string[]]
-  /** A response: its version and nonce are `nonce`; `a=1` is a resource, `-a` a removal, `a~1` a heartbeat of version 1, `!EDS/a=1` one of another type. */
+  /** A response: its version and nonce are `nonce`; `a=1` is a resource, `-a` a removal, `a~1@9000` a heartbeat of version 1 with its time to live, `!EDS/a=1` one of another type, `?a|b` one without a body that has the alias b. */
   | readonly ['receive', Type, string, ...string[]]
   /** All requests that the client sends now: `CDS [a b] v=1 n=2 node error=…`, delta `CDS +a -b init(a=1) n=2 node error=…`. */
   | readonly ['sends', ...string[]]
@@ -114,7 +114,10 @@ class ClientPlayer {
     for (const word of words) {
       const heartbeat = /^(\w+)~(\w+)@(\d+)$/.exec(word);
       if (heartbeat !== null) resources.push({ name: heartbeat[1]!, version: heartbeat[2]!, typeUrl, ttlMs: Number(heartbeat[3]) });
-      else if (word.startsWith('-')) removed.push(word.slice(1));
+      else if (word.startsWith('?')) {
+        const [name, alias] = word.slice(1).split('|');
+        resources.push({ name: name!, version: '', typeUrl, ...(alias === undefined ? {} : { aliases: [alias] }) });
+      } else if (word.startsWith('-')) removed.push(word.slice(1));
       else if (word.startsWith('!')) resources.push(resource(word.slice(1)));
       else resources.push(resource(`${type}/${word}`));
     }

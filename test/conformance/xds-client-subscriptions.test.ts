@@ -309,6 +309,23 @@ const ROWS: readonly ClientRow[] = [
     ],
   },
   {
+    rule: 44,
+    behaviour: 'a resource without a body that it never had does not exist, by name or by alias',
+    mode: 'delta',
+    steps: [
+      ['subscribe', 'RDS', 'routes/ghost', 'routes/alias'],
+      ['connect'],
+      ['sends', 'RDS +routes/ghost +routes/alias node'],
+      ['receive', 'RDS', '1', '?routes/ghost', '?other|routes/alias'],
+      ['updates', 'RDS -routes/ghost -routes/alias'],
+      ['accept'],
+      ['sends', 'RDS n=1'],
+      ['status', 'RDS', { 'routes/ghost': 'DOES_NOT_EXIST', 'routes/alias': 'DOES_NOT_EXIST' }],
+      ['wait', 60_000],
+      ['updates'],
+    ],
+  },
+  {
     rule: 49,
     behaviour: 'the next response waits until the owner has finished the last, whatever its type',
     mode: 'delta',

@@ -205,18 +205,22 @@ export class ClientSession {
     }
     for (const name of duplicates) problems.push({ name, message: 'appears more than once in one response' });
     const upserts: ReceivedResource[] = [];
+    const unknown: string[] = [];
     for (const resource of seen.values()) {
       const { name, version, typeUrl, bytes } = resource;
       if (!type.matches(name, resource.aliases) || duplicates.has(name)) continue;
       if (bytes !== undefined) upserts.push({ name, version, typeUrl, bytes });
       else if (type.versions.get(name) === version) this.#refresh(type, resource);
+      // Without a body and never had: the server knows of no such thing (rule 44).
+      else if (!type.versions.has(name)) unknown.push(...[name, ...(resource.aliases ?? [])].filter((one) => type.names.has(one)));
     }
-    const heartbeat = response.resources.length > 0 && bodies === 0 && problems.length === 0;
+    const heartbeat = response.resources.length > 0 && bodies === 0 && problems.length === 0 && unknown.length === 0;
     const bad = new Set(problems.map((problem) => problem.name));
     const removals = heartbeat && response.mode === 'sotw' ? [] : this.#removals(type, response, seen, bad);
+    removals.push(...unknown);
     const update: ClientUpdate = { cause: 'response', typeUrl: type.typeUrl, version: response.versionInfo, upserts, removals };
     const job = { update, nonce: response.nonce, epoch: this.#epoch, resources: response.resources, problems };
-    if (!heartbeat && type.isWanted) return job;
+    if ((!heartbeat || removals.length > 0) && type.isWanted) return job;
     this.#finish(job, []);
     return undefined;
   }
