@@ -130,6 +130,7 @@ export function createIdentities(deps: IdentitiesDeps): Identities {
           proxyId,
           identity: caller.identity,
           held: caller.certificate,
+          idle: () => keepers.delete(key),
           delayMs: (held) => renewalDelayMs(held, clock.wallMs(), deps.random),
         });
         keepers.set(key, keeper);

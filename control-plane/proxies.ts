@@ -82,6 +82,7 @@ export interface Proxies {
   /** Reads a stream's answers; to be called whenever its session got one, and after each publish. */
   observe(proxy: ConnectedProxy): void;
   progressOf(id: string): ProxyProgress | undefined;
+  /** Those that are gone for longer than an hour are left out. */
   list(): readonly ProxyView[];
   get(id: string): ProxyView | undefined;
 }
@@ -96,8 +97,9 @@ export interface ProxiesDeps {
 /** Stands among the types for what could not be built at all. */
 export const BUILD = 'build';
 
-/** How many disconnected proxies stay visible, the newest ones. */
+/** How many disconnected proxies stay visible, the newest ones, and for how long. */
 const REMEMBERED_MAX = 1_000;
+const REMEMBERED_MS = 3_600_000;
 
 export function createProxies(deps: ProxiesDeps): Proxies {
   const { clock } = deps;
@@ -135,6 +137,7 @@ export function createProxies(deps: ProxiesDeps): Proxies {
       if (left.length > 0) byId.set(proxy.id, left);
       else {
         byId.delete(proxy.id);
+        remembered.delete(proxy.id);
         remembered.set(proxy.id, { ...last, connected: false, since: new Date(clock.wallMs()).toISOString() });
         if (remembered.size > REMEMBERED_MAX) remembered.delete(remembered.keys().next().value!);
       }
@@ -150,6 +153,11 @@ export function createProxies(deps: ProxiesDeps): Proxies {
       return remembered.has(id) ? { connected: false, types: new Map() } : undefined;
     },
     list() {
+      // In the order in which they left.
+      for (const [id, view] of remembered) {
+        if (clock.wallMs() - Date.parse(view.since) < REMEMBERED_MS) break;
+        remembered.delete(id);
+      }
       return [...byId.keys(), ...remembered.keys()].sort().map((id) => get(id)!);
     },
     get,

@@ -16,6 +16,7 @@ function setUp(options: { held?: HeldCertificate; identity?: string | undefined 
   const authority = createAuthority({ trustDomain: 'cluster.local', clock });
   const renewed: string[] = [];
   const encoded: Secret[] = [];
+  const idle: true[] = [];
   const keeper: SecretKeeper = createKeeper({
     clock,
     log: silentLog,
@@ -34,13 +35,14 @@ function setUp(options: { held?: HeldCertificate; identity?: string | undefined 
     proxyId: 'reviews.default',
     identity: 'identity' in options ? options.identity : IDENTITY,
     held: options.held,
+    idle: () => idle.push(true),
     delayMs: (held) => renewalDelayMs(held, clock.wallMs(), () => 0.5),
   });
-  return { clock, authority, keeper, renewed, encoded };
+  return { clock, authority, keeper, renewed, encoded, idle };
 }
 
 test('a certificate is issued once, and again at half of its life as long as somebody uses it', () => {
-  const { clock, keeper, renewed } = setUp();
+  const { clock, keeper, renewed, idle } = setUp();
   const release = keeper.use();
   const first = keeper.secret()!;
   expect(keeper.secret()).toBe(first);
@@ -57,6 +59,7 @@ test('a certificate is issued once, and again at half of its life as long as som
   clock.advance(300_000);
   expect(renewed).toHaveLength(count);
   expect(keeper.view()).toBeUndefined();
+  expect(idle).toHaveLength(1);
   keeper.close();
   expect(clock.pending).toBe(0);
 });

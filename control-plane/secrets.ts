@@ -47,6 +47,8 @@ export interface KeeperDeps {
   readonly identity: string | undefined;
   /** The certificate that the proxy showed: from before this process. */
   readonly held: HeldCertificate | undefined;
+  /** Its certificate is due and no stream uses it: the keeper may go. */
+  readonly idle: () => void;
   /** How long until a certificate is to be renewed. */
   readonly delayMs: (held: HeldCertificate) => number;
 }
@@ -105,6 +107,7 @@ export function createKeeper(deps: KeeperDeps): SecretKeeper {
     // Nobody is there to take a new one; it is made when the proxy comes back.
     encoded = undefined;
     held = undefined;
+    deps.idle();
   }
   if (held !== undefined) arm(deps.delayMs(held));
   return {

@@ -34,7 +34,10 @@ export const proxies: Area = (app, context) => {
     '/api/v1/proxies',
     { schema: doc({ tag: 'proxies', summary: 'Every proxy with its state per type: acked, pending or rejected with the reason.' }) },
     () => ({
-      proxies: context.proxies.list(),
+      // A workload that was taken out of the mesh takes its proxy with it; one that is still there and not connected is news.
+      proxies: context.proxies
+        .list()
+        .filter((proxy) => proxy.connected || proxy.workload === '' || context.world.current.workloads.has(proxy.workload)),
     }),
   );
   app.get<Path>('/api/v1/proxies/:id', { schema: doc({ tag: 'proxies', summary: 'One proxy.', path: ID }) }, (request) => {
