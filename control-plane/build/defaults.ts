@@ -1,10 +1,11 @@
 /** What holds where no resource says otherwise. The reasons are in docs/decisions/007-defaults.md. */
 import type { CircuitBreakers, HttpConnectionManager, HttpFilterConfig, OutlierDetection, RetryPolicy } from '../../xds/snapshot.ts';
+import type { Node } from '../world.ts';
 
 /** Only what is safe by construction: the upstream has not seen the request, or has refused it unprocessed. */
-export const SAFE_RETRY_ON: readonly string[] = ['connect-failure', 'refused-stream', 'reset-before-request'];
+const SAFE_RETRY_ON: readonly string[] = ['connect-failure', 'refused-stream', 'reset-before-request'];
 
-export const DEFAULT_RETRY: RetryPolicy = {
+const DEFAULT_RETRY: RetryPolicy = {
   retryOn: SAFE_RETRY_ON,
   numRetries: 2,
   retriableStatusCodes: [],
@@ -18,12 +19,28 @@ export const DEFAULT_RETRY: RetryPolicy = {
 };
 
 /** Towards the application beside the sidecar: one endpoint only, so there is no other to choose. */
-export const INBOUND_RETRY: RetryPolicy = {
+const INBOUND_RETRY: RetryPolicy = {
   ...DEFAULT_RETRY,
   retryOn: ['reset-before-request', 'refused-stream'],
+  numRetries: 1,
   previousHosts: false,
   hostSelectionAttemptsMax: 1,
 };
+
+/**
+ * Our sidecar repeats after a reset only what may happen twice (RFC 9110, section 9.2.2, or an idempotency key), so it may be told to; other
+ * data planes would repeat a POST too.
+ */
+export function defaultRetry(flavour: Node['flavour'], direction: 'outbound' | 'inbound'): RetryPolicy {
+  const known = RETRIES[direction];
+  return flavour === 'sidecar' ? known.careful : known.plain;
+}
+
+const withReset = (policy: RetryPolicy): RetryPolicy => ({ ...policy, retryOn: [...policy.retryOn, 'reset'] });
+const RETRIES = {
+  outbound: { plain: DEFAULT_RETRY, careful: withReset(DEFAULT_RETRY) },
+  inbound: { plain: INBOUND_RETRY, careful: withReset(INBOUND_RETRY) },
+} as const;
 
 export const DEFAULT_CIRCUIT_BREAKERS: CircuitBreakers = {
   maxConnections: 100_000,

@@ -16,7 +16,6 @@ import {
   type WeightedCluster,
 } from '../../xds/snapshot.ts';
 import type { BackendPolicySpec } from '../kinds/backend-policy.ts';
-import { DEFAULT_RETRY, SAFE_RETRY_ON } from './defaults.ts';
 
 const EMPTY: ReadonlyMap<string, ExtensionConfig> = new Map();
 
@@ -46,9 +45,16 @@ export const FAILING_ACTION: RouteAction = {
   body: new TextEncoder().encode('The route names no backend that exists for this request.\n'),
 };
 
+/** What holds for a route that says nothing of its own. */
+export interface RouteDefaults {
+  /** 0 = none. */
+  readonly timeoutMs: number;
+  readonly retry: RetryPolicy;
+}
+
 type AnyRule = Pick<HttpRule, 'filters' | 'backendRefs' | 'timeouts' | 'retry'>;
 
-export function planRule(rule: AnyRule, find: FindBackend, requestTimeoutMs: number): RulePlan {
+export function planRule(rule: AnyRule, find: FindBackend, defaults: RouteDefaults): RulePlan {
   const filters = rule.filters ?? [];
   const headerMutations = mutationsOf(filters);
   const redirect = filters.find((filter) => filter.requestRedirect !== undefined)?.requestRedirect;
@@ -60,9 +66,9 @@ export function planRule(rule: AnyRule, find: FindBackend, requestTimeoutMs: num
   const rewrite = filters.find((filter) => filter.urlRewrite !== undefined)?.urlRewrite;
   const mirrors = mirrorsOf(filters, find);
   const base: ForwardAction = {
-    ...forwardTo(split.clusters, requestTimeoutMs),
-    timeoutMs: rule.timeouts?.request === undefined ? requestTimeoutMs : parseDurationMs(rule.timeouts.request),
-    retryPolicy: retryOf(rule),
+    ...forwardTo(split.clusters, defaults),
+    timeoutMs: rule.timeouts?.request === undefined ? defaults.timeoutMs : parseDurationMs(rule.timeouts.request),
+    retryPolicy: retryOf(rule, defaults.retry),
     mirrors,
     hashPolicies: hashPoliciesOf(split.policy),
     ...(rewrite?.hostname === undefined ? {} : { hostRewrite: { kind: 'literal' as const, value: rewrite.hostname } }),
@@ -75,14 +81,14 @@ export function planRule(rule: AnyRule, find: FindBackend, requestTimeoutMs: num
 }
 
 /** Forwarding with nothing special. One cluster needs no weights. */
-export function forwardTo(clusters: readonly WeightedCluster[], timeoutMs: number): ForwardAction {
+export function forwardTo(clusters: readonly WeightedCluster[], defaults: RouteDefaults): ForwardAction {
   const [only, second] = clusters;
   const plain = only !== undefined && second === undefined && only.headerMutations === NO_HEADER_MUTATIONS;
   return {
     target: plain ? { kind: 'cluster', cluster: only.cluster } : { kind: 'weighted', clusters },
     clusterNotFoundStatus: 503,
-    timeoutMs,
-    retryPolicy: DEFAULT_RETRY,
+    timeoutMs: defaults.timeoutMs,
+    retryPolicy: defaults.retry,
     appendXForwardedHost: false,
     hashPolicies: [],
     mirrors: [],
@@ -142,17 +148,21 @@ function mirrorsOf(filters: readonly HttpFilter[], find: FindBackend): ForwardAc
   });
 }
 
-/** The rule's own retries with the words that its codes need; the default's safe ones where it says nothing. */
-function retryOf(rule: AnyRule): RetryPolicy {
+/**
+ * A rule with `retry` asks for connection errors, resets and timed-out tries too, beside its codes (HTTPRouteRetry); one without keeps the
+ * default words.
+ */
+function retryOf(rule: AnyRule, defaults: RetryPolicy): RetryPolicy {
   const perTry = rule.timeouts?.backendRequest === undefined ? 0 : parseDurationMs(rule.timeouts.backendRequest);
-  const base = perTry > 0 ? { ...DEFAULT_RETRY, perTryTimeoutMs: perTry } : DEFAULT_RETRY;
+  const base = perTry > 0 ? { ...defaults, perTryTimeoutMs: perTry } : defaults;
   const { retry } = rule;
   if (retry === undefined) return base;
   const codes = retry.codes ?? [];
+  const words = new Set([...base.retryOn, 'reset', ...(codes.length === 0 ? [] : ['retriable-status-codes'])]);
   const backOffBaseMs = retry.backoff === undefined ? base.backOffBaseMs : parseDurationMs(retry.backoff);
   return {
     ...base,
-    retryOn: codes.length === 0 ? SAFE_RETRY_ON : [...SAFE_RETRY_ON, 'retriable-status-codes'],
+    retryOn: [...words],
     numRetries: retry.attempts ?? base.numRetries,
     retriableStatusCodes: codes,
     backOffBaseMs,

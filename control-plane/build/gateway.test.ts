@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import type { Route } from '../../xds/snapshot.ts';
 import { named, nodeOf, overTheWire, routesFor, worldOf } from '../testing.ts';
+import type { Node } from '../world.ts';
 import { build } from './index.ts';
 
 const SERVICES = ['web', 'web-v1', 'web-v2']
@@ -11,7 +12,7 @@ const SERVICES = ['web', 'web-v1', 'web-v2']
   .join('\n---\n');
 
 /** Routes of Service `web` that these rules make. */
-function routesOf(rules: string, more = '', clientNamespace = 'default'): readonly Route[] {
+function routesOf(rules: string, more = '', clientNamespace = 'default', flavour: Node['flavour'] = 'sidecar'): readonly Route[] {
   const world = worldOf(`${SERVICES}
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -21,7 +22,7 @@ spec:
   parentRefs: [{ group: "", kind: Service, name: web }]
   rules: ${rules}
 ${more}`);
-  const resources = build(world, nodeOf(world, undefined, { namespace: clientNamespace }));
+  const resources = build(world, nodeOf(world, undefined, { namespace: clientNamespace, flavour }));
   expect(overTheWire(resources).routes).toEqual(resources.routes);
   return routesFor(resources.routes[0]!, 'web.default');
 }
@@ -109,15 +110,15 @@ test('a request that no rule matches has no route', () => {
 });
 
 describe('timeouts and retries', () => {
-  test('a rule that says nothing has no timeout and retries only what is safe', () => {
-    const action = forward(routesOf('[{ backendRefs: [{ name: web }] }]')[0]);
+  test('a rule that says nothing has no timeout and retries only what is safe for its data plane', () => {
+    const sidecar = forward(routesOf('[{ backendRefs: [{ name: web }] }]')[0]);
+    const envoy = forward(routesOf('[{ backendRefs: [{ name: web }] }]', '', 'default', 'envoy')[0]);
 
-    expect(action.timeoutMs).toBe(0);
-    expect(action.retryPolicy).toMatchObject({
-      retryOn: ['connect-failure', 'refused-stream', 'reset-before-request'],
-      numRetries: 2,
-      previousHosts: true,
-    });
+    expect(sidecar.timeoutMs).toBe(0);
+    // Our sidecar repeats after a reset only what may happen twice; an Envoy would repeat a POST.
+    expect(sidecar.retryPolicy?.retryOn).toEqual(['connect-failure', 'refused-stream', 'reset-before-request', 'reset']);
+    expect(envoy.retryPolicy?.retryOn).toEqual(['connect-failure', 'refused-stream', 'reset-before-request']);
+    expect(envoy.retryPolicy).toMatchObject({ numRetries: 2, previousHosts: true });
   });
 
   test('a rule says how long, how often and on which codes', () => {
@@ -135,7 +136,7 @@ describe('timeouts and retries', () => {
       backOffBaseMs: 10,
       backOffMaxMs: 100,
     });
-    expect(action.retryPolicy?.retryOn).toContain('retriable-status-codes');
+    expect(action.retryPolicy?.retryOn.slice(-2)).toEqual(['reset', 'retriable-status-codes']);
   });
 
   test('the mesh’s request timeout holds where a rule names none', () => {

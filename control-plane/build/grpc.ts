@@ -63,7 +63,7 @@ function listeners(world: World, node: Node, service: ServiceModel, port: number
 
 /** One table per target, since a client asks for one name and needs no other's routes. */
 function routeTables(world: World, node: Node): RouteConfiguration[] {
-  const all = outboundRoutes(world, node.namespace);
+  const all = outboundRoutes(world, node.namespace, node.flavour);
   const byHost = new Map(all.virtualHosts.map((host) => [host.name, host]));
   return [...world.services.values()].flatMap((service) =>
     service.ports.flatMap((port) => {

@@ -20,7 +20,7 @@ function sidecarResources(world: World, node: Node): NodeResources {
   const inbound = inboundListener(world, node);
   return {
     listeners: inbound === undefined ? [outboundListener(world, node)] : [inbound.listener, outboundListener(world, node)],
-    routes: [outboundRoutes(world, node.namespace)],
+    routes: [outboundRoutes(world, node.namespace, node.flavour)],
     clusters: [...(inbound?.clusters ?? []), ...outboundClusters(world)],
     endpoints: outboundEndpoints(world),
   };

@@ -14,7 +14,7 @@ import type {
 import { NO_HEADER_MUTATIONS } from '../../xds/snapshot.ts';
 import type { Node, World, WorkloadModel } from '../world.ts';
 import { applicationCluster } from './clusters.ts';
-import { BUFFER_BYTES_MAX, DEFAULT_CONNECTION_MANAGER, INBOUND_RETRY, ROUTER_FILTER } from './defaults.ts';
+import { BUFFER_BYTES_MAX, DEFAULT_CONNECTION_MANAGER, defaultRetry, ROUTER_FILTER } from './defaults.ts';
 import { canonicalOf } from './endpoints.ts';
 import { accessLogs, FAULT_FILTER, FORWARD_PROXY_FILTER, tracing } from './filters.ts';
 import { MATCH_ALL } from './gateway-match.ts';
@@ -80,7 +80,7 @@ function tlsChain(world: World, node: Node, workload: WorkloadModel | undefined,
       node,
       filters,
       onPaths,
-      routes(inboundCluster(port.targetPort), [virtualHost('inbound', ['*'], port, NO_OVERRIDES)]),
+      routes(inboundCluster(port.targetPort), [virtualHost(node, 'inbound', ['*'], port, NO_OVERRIDES)]),
     ),
     forwardClientCert: 'SANITIZE_SET',
     setCurrentClientCertDetails: { subject: false, cert: false, chain: false, dns: false, uri: true },
@@ -99,8 +99,8 @@ function plainChain(world: World, node: Node, workload: WorkloadModel | undefine
   const shared = sharedFilters(policies);
   const hosts = ports.flatMap((port, index) => {
     const overrides = overridesFor(policies[index]!, shared);
-    if (index === 0) return [virtualHost('inbound', ['*'], port, overrides)];
-    return port.hosts.length === 0 ? [] : [virtualHost(`inbound|${port.targetPort}`, port.hosts, port, overrides)];
+    if (index === 0) return [virtualHost(node, 'inbound', ['*'], port, overrides)];
+    return port.hosts.length === 0 ? [] : [virtualHost(node, `inbound|${port.targetPort}`, port.hosts, port, overrides)];
   });
   const onPaths = policies.some((entry) => entry.onPaths);
   const http = inboundManager(world, node, shared, onPaths, routes('inbound', hosts));
@@ -129,12 +129,13 @@ function inboundManager(
 const NO_OVERRIDES: ReadonlyMap<string, ExtensionConfig> = new Map();
 
 function virtualHost(
+  node: Node,
   name: string,
   domains: readonly string[],
   port: ApplicationPort,
   perFilterConfig: ReadonlyMap<string, ExtensionConfig>,
 ): VirtualHost {
-  const action = { ...forwardTo([weighted(inboundCluster(port.targetPort), 1)], 0), retryPolicy: INBOUND_RETRY };
+  const action = forwardTo([weighted(inboundCluster(port.targetPort), 1)], { timeoutMs: 0, retry: defaultRetry(node.flavour, 'inbound') });
   const route: Route = {
     name: 'default',
     match: MATCH_ALL,

@@ -9,10 +9,11 @@ import {
   type RouteMatch,
   type VirtualHost,
 } from '../../xds/snapshot.ts';
-import type { Resource, ServiceModel, World } from '../world.ts';
+import type { Node, Resource, ServiceModel, World } from '../world.ts';
+import { defaultRetry } from './defaults.ts';
 import { faultConfig } from './filters.ts';
 import { byPrecedence, grpcMatch, httpMatch, MATCH_ALL } from './gateway-match.ts';
-import { FAILING_ACTION, type FindBackend, forwardTo, hashPoliciesOf, planRule, weighted } from './gateway-action.ts';
+import { FAILING_ACTION, type FindBackend, forwardTo, hashPoliciesOf, planRule, type RouteDefaults, weighted } from './gateway-action.ts';
 import { aliases, hostOf, OUTBOUND_ROUTES, outboundCluster, PASSTHROUGH_CLUSTER } from './names.ts';
 import { backendPolicyOf, policyIndex } from './policies.ts';
 
@@ -20,12 +21,18 @@ const NO_CONFIG: ReadonlyMap<string, ExtensionConfig> = new Map();
 type Port = ServiceModel['ports'][number];
 
 /** The same object for as long as routes, policies, settings and the services' ports stay: endpoints come and go without it. */
-export function outboundRoutes(world: World, clientNamespace: string): RouteConfiguration {
+export function outboundRoutes(world: World, clientNamespace: string, flavour: Node['flavour']): RouteConfiguration {
   const table = tableOf(world);
-  let configuration = table.byNamespace.get(clientNamespace);
+  const key = `${flavour} ${clientNamespace}`;
+  let configuration = table.byClient.get(key);
   if (configuration === undefined) {
-    configuration = makeRoutes(world, clientNamespace);
-    table.byNamespace.set(clientNamespace, configuration);
+    configuration = makeRoutes({
+      world,
+      clientNamespace,
+      attached: attachments(world),
+      defaults: { timeoutMs: world.mesh.requestTimeoutMs, retry: defaultRetry(flavour, 'outbound') },
+    });
+    table.byClient.set(key, configuration);
   }
   return configuration;
 }
@@ -33,7 +40,8 @@ export function outboundRoutes(world: World, clientNamespace: string): RouteConf
 interface Table {
   /** The newest world that it is known to hold for. */
   world: World;
-  readonly byNamespace: Map<string, RouteConfiguration>;
+  /** By flavour and namespace. */
+  readonly byClient: Map<string, RouteConfiguration>;
 }
 const tables = new WeakMap<readonly Resource[], Table>();
 
@@ -43,7 +51,7 @@ function tableOf(world: World): Table {
     known.world = world;
     return known;
   }
-  const table: Table = { world, byNamespace: new Map() };
+  const table: Table = { world, byClient: new Map() };
   tables.set(world.httpRoutes, table);
   return table;
 }
@@ -56,13 +64,21 @@ function sameRouting(left: World, right: World): boolean {
   return true;
 }
 
-function makeRoutes(world: World, clientNamespace: string): RouteConfiguration {
-  const attached = attachments(world);
+/** What making one table needs all the way down. */
+interface Making {
+  readonly world: World;
+  readonly clientNamespace: string;
+  readonly attached: Attachments;
+  readonly defaults: RouteDefaults;
+}
+
+function makeRoutes(making: Making): RouteConfiguration {
+  const { world } = making;
   const virtualHosts: VirtualHost[] = [];
   for (const service of world.services.values()) {
-    for (const port of service.ports) virtualHosts.push(virtualHost(world, attached, service, port, clientNamespace));
+    for (const port of service.ports) virtualHosts.push(virtualHost(making, service, port));
   }
-  virtualHosts.push(world.mesh.outboundPassthrough ? passthrough(world) : blocked());
+  virtualHosts.push(world.mesh.outboundPassthrough ? passthrough(making) : blocked());
   return {
     name: OUTBOUND_ROUTES,
     virtualHosts,
@@ -74,7 +90,8 @@ function makeRoutes(world: World, clientNamespace: string): RouteConfiguration {
   };
 }
 
-function virtualHost(world: World, attached: Attachments, service: ServiceModel, port: Port, clientNamespace: string): VirtualHost {
+function virtualHost(making: Making, service: ServiceModel, port: Port): VirtualHost {
+  const { world, clientNamespace } = making;
   const names = aliases(service, world.mesh, clientNamespace);
   const domains = names.map((name) => `${name}:${port.port}`);
   // Without a port a name means port 80, and where the service has none, its only or first HTTP port.
@@ -85,7 +102,7 @@ function virtualHost(world: World, attached: Attachments, service: ServiceModel,
   return {
     name: `${hostOf(service, world.mesh)}:${port.port}`,
     domains,
-    routes: routesOf(world, attached, service, port, clientNamespace),
+    routes: routesOf(making, service, port),
     headerMutations: NO_HEADER_MUTATIONS,
     includeRequestAttemptCount: true,
     includeAttemptCountInResponse: false,
@@ -116,7 +133,7 @@ function attachments(world: World): Attachments {
 }
 
 /** A client's own namespace may say how its requests go (a consumer route); where it does, the service's own routes do not count. */
-function applicable(attached: Attachments, service: ServiceModel, port: Port, clientNamespace: string): readonly Resource[] {
+function applicable({ attached, clientNamespace }: Making, service: ServiceModel, port: Port): readonly Resource[] {
   const key = `${service.namespace}/${service.name}`;
   const all = new Set([...(attached.get(`${key}:${port.port}`) ?? []), ...(attached.get(key) ?? [])]);
   const consumer = [...all].filter((route) => route.metadata.namespace === clientNamespace && clientNamespace !== service.namespace);
@@ -126,12 +143,12 @@ function applicable(attached: Attachments, service: ServiceModel, port: Port, cl
   return http.length > 0 ? http : chosen;
 }
 
-function routesOf(world: World, attached: Attachments, service: ServiceModel, port: Port, clientNamespace: string): readonly Route[] {
-  const resources = applicable(attached, service, port, clientNamespace);
-  if (port.protocol === 'tcp') return [tunnel(world, service, port)];
-  if (resources.length === 0) return [defaultRoute(world, service, port)];
+function routesOf(making: Making, service: ServiceModel, port: Port): readonly Route[] {
+  if (port.protocol === 'tcp') return [tunnel(making, service, port)];
+  const resources = applicable(making, service, port);
+  if (resources.length === 0) return [defaultRoute(making, service, port)];
   // Sorting is stable, so equals stay in the order of routes by key, rules and matches.
-  const entries = resources.flatMap((resource) => entriesOf(world, resource, port));
+  const entries = resources.flatMap((resource) => entriesOf(making, resource, port));
   return entries.sort((left, right) => byPrecedence(left.match, right.match)).flatMap((entry) => entry.routes);
 }
 
@@ -140,11 +157,11 @@ interface Entry {
   readonly routes: readonly Route[];
 }
 
-function entriesOf(world: World, resource: Resource, parentPort: Port): Entry[] {
+function entriesOf({ world, defaults }: Making, resource: Resource, parentPort: Port): Entry[] {
   const find = finder(world, resource.metadata.namespace, parentPort.port);
   const rules = (resource.spec as unknown as HttpRouteSpec | GrpcRouteSpec).rules ?? [{ backendRefs: [] }];
   return rules.flatMap((rule, ruleIndex) => {
-    const plan = planRule(rule as HttpRule, find, world.mesh.requestTimeoutMs);
+    const plan = planRule(rule as HttpRule, find, defaults);
     const matches = matchesOf(resource, rule as HttpRule);
     return matches.map((match, matchIndex) => {
       const name = `${resource.metadata.namespace}/${resource.metadata.name}/${(rule as HttpRule).name ?? ruleIndex}/${matchIndex}`;
@@ -179,27 +196,27 @@ function finder(world: World, namespace: string, parentPort: number): FindBacken
   };
 }
 
-function defaultRoute(world: World, service: ServiceModel, port: Port): Route {
-  const action = forwardTo([weighted(outboundCluster(service, port.port, world.mesh), 1)], world.mesh.requestTimeoutMs);
+function defaultRoute({ world, defaults }: Making, service: ServiceModel, port: Port): Route {
+  const action = forwardTo([weighted(outboundCluster(service, port.port, world.mesh), 1)], defaults);
   const hashPolicies = hashPoliciesOf(backendPolicyOf(world.policies, service)?.spec);
   return route('default', MATCH_ALL, { kind: 'forward', ...action, hashPolicies });
 }
 
 /** Bytes to a service that is not HTTP: clients reach it by CONNECT. */
-function tunnel(world: World, service: ServiceModel, port: Port): Route {
-  const action = forwardTo([weighted(outboundCluster(service, port.port, world.mesh), 1)], 0);
-  return route(
-    'tunnel',
-    { ...MATCH_ALL, path: { kind: 'connect' } },
-    { kind: 'forward', ...action, upgradeConfigs: [{ type: 'connect', enabled: true }] },
-  );
+function tunnel({ world, defaults }: Making, service: ServiceModel, port: Port): Route {
+  return connectRoute(outboundCluster(service, port.port, world.mesh), defaults);
 }
 
-function passthrough(world: World): VirtualHost {
-  const action = forwardTo([weighted(PASSTHROUGH_CLUSTER, 1)], world.mesh.requestTimeoutMs);
-  const tunnelled = { ...forwardTo([weighted(PASSTHROUGH_CLUSTER, 1)], 0), upgradeConfigs: [{ type: 'connect', enabled: true }] };
+function connectRoute(cluster: string, defaults: RouteDefaults): Route {
+  const action = forwardTo([weighted(cluster, 1)], { ...defaults, timeoutMs: 0 });
+  const upgradeConfigs = [{ type: 'connect', enabled: true }];
+  return route('tunnel', { ...MATCH_ALL, path: { kind: 'connect' } }, { kind: 'forward', ...action, upgradeConfigs });
+}
+
+function passthrough({ defaults }: Making): VirtualHost {
+  const action = forwardTo([weighted(PASSTHROUGH_CLUSTER, 1)], defaults);
   return catchAll('allow_any', [
-    route('tunnel', { ...MATCH_ALL, path: { kind: 'connect' } }, { kind: 'forward', ...tunnelled }),
+    connectRoute(PASSTHROUGH_CLUSTER, defaults),
     route('passthrough', MATCH_ALL, { kind: 'forward', ...action }),
   ]);
 }
