@@ -3,11 +3,12 @@ import { DecodeError, decodeResource, kindOf, resourceJson, TYPE_URLS } from '..
 import { connectDiscovery } from '../xds/stream.ts';
 import { readData, resolveDecoded } from './data-files.ts';
 import { ConfigError } from './errors.ts';
+import { updateStats } from './update-stats.ts';
 import { managersOf, routesOfListener, secretsOfCluster, secretsOfListener } from './warming.ts';
 import type { Kind, ResourceStore, StoredResource } from './resource-store.ts';
 import type { RuntimeHolder } from './runtime.ts';
 import type { Log } from '../lib/log.ts';
-import type { Counter, Gauge, Registry } from '../lib/metrics.ts';
+import type { Registry } from '../lib/metrics.ts';
 import type { ConnectDiscoveryOptions, DiscoveryClient, DiscoveryConnection } from '../xds/stream.ts';
 import type { ClientUpdate, Problem } from '../xds/session/client.ts';
 import type { FilterChain, Listener } from '../xds/snapshot.ts';
@@ -50,52 +51,94 @@ const KIND_OF_WIRE: Readonly<Record<WireKind, Kind>> = {
 };
 
 const WIRE_OF_KIND = { listeners: 'listener', routes: 'route', clusters: 'cluster', endpoints: 'endpoints', secrets: 'secret' } as const;
-const NAMED: readonly Kind[] = ['endpoints', 'routes', 'secrets'];
+const NAMED = ['endpoints', 'routes', 'secrets'] as const;
+type NamedKind = (typeof NAMED)[number];
 const WARNINGS_TOLD_MAX = 5;
 
 /** Connects and stays connected. Resources go to the store; what is good goes in force, what is bad is named in the answer. */
 export function connectAds(options: AdsOptions): Ads {
-  const { store, log } = options;
-  const subscribed = new Map<Kind, Set<string>>(NAMED.map((kind) => [kind, new Set<string>()]));
-  const synced = new Set<Kind>();
-  const stats = updateStats(options.registry);
-  const client: DiscoveryClient = connectDiscovery({
-    targets: options.targets,
-    credentials: options.credentials,
-    ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
-    mode: options.mode,
-    node: options.node,
-    clock: options.clock,
-    random: options.random,
-    onUpdate: (update) => void receive(update),
-    onConnection: (connection) => {
-      stats.connected.set(connection.state === 'synced' || connection.state === 'connected' ? 1 : 0);
-      options.onConnection?.(connection);
-    },
-  });
+  return new Follower(options);
+}
 
-  const receive = async (update: ClientUpdate): Promise<void> => {
+class Follower implements Ads {
+  readonly synced = new Set<Kind>();
+  readonly #options: AdsOptions;
+  readonly #client: DiscoveryClient;
+  readonly #stats: ReturnType<typeof updateStats>;
+  readonly #subscribed = new Map<NamedKind, ReadonlySet<string>>();
+
+  constructor(options: AdsOptions) {
+    this.#options = options;
+    this.#stats = updateStats(options.registry);
+    this.#client = connectDiscovery({
+      targets: options.targets,
+      credentials: options.credentials,
+      ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
+      mode: options.mode,
+      node: options.node,
+      clock: options.clock,
+      random: options.random,
+      onUpdate: (update) => void this.#receive(update),
+      onConnection: (connection) => {
+        this.#stats.connected.set(connection.state === 'synced' || connection.state === 'connected' ? 1 : 0);
+        options.onConnection?.(connection);
+      },
+    });
+    for (const kind of options.wildcards) this.#client.subscribe(TYPE_URLS[WIRE_OF_KIND[kind]], ['*']);
+    this.subscribeNamed();
+  }
+
+  get connection(): DiscoveryConnection {
+    return this.#client.connection;
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  /** Brings what is asked for by name in line with what is referenced. */
+  subscribeNamed(): void {
+    const { store } = this.#options;
+    const wanted = referencedNames(store);
+    for (const kind of NAMED) {
+      const have = this.#subscribed.get(kind) ?? new Set();
+      const want = wanted[kind];
+      const added = [...want].filter((name) => !have.has(name));
+      const dropped = [...have].filter((name) => !want.has(name));
+      const typeUrl = TYPE_URLS[WIRE_OF_KIND[kind]];
+      if (added.length > 0) this.#client.subscribe(typeUrl, added);
+      if (dropped.length > 0) {
+        this.#client.unsubscribe(typeUrl, dropped);
+        for (const name of dropped) store.remove(kind, name);
+      }
+      this.#subscribed.set(kind, want);
+    }
+  }
+
+  async #receive(update: ClientUpdate): Promise<void> {
     const wire = kindOf(update.typeUrl);
     const problems: Problem[] = [];
     try {
       if (wire === undefined) problems.push({ name: '', message: `the type ${update.typeUrl} was not asked for` });
-      else await take(KIND_OF_WIRE[wire], update, problems);
+      else await this.#take(KIND_OF_WIRE[wire], update, problems);
     } catch (error) {
-      log.error('An update from the control plane could not be handled.', { type: update.typeUrl, error });
+      this.#options.log.error('An update from the control plane could not be handled.', { type: update.typeUrl, error });
       problems.push({ name: '', message: error instanceof Error ? error.message : String(error) });
     }
-    client.settle(update, problems);
-  };
+    this.#client.settle(update, problems);
+  }
 
-  const take = async (kind: Kind, update: ClientUpdate, problems: Problem[]): Promise<void> => {
-    const counters = stats.of(kind);
+  async #take(kind: Kind, update: ClientUpdate, problems: Problem[]): Promise<void> {
+    const options = this.#options;
+    const { store, log } = options;
+    const counters = this.#stats.of(kind);
     counters.attempt.inc();
     const replaced = acceptAll(kind, update, problems, options);
     for (const name of update.removals) removeOne(kind, name, update, options);
     store.versions[kind] = update.version;
     // While something serves already there is no hurry: the resource may be on its way, and its own time runs.
     if (update.cause === 'missing' || !options.isLive()) for (const name of update.removals) giveUpOn(kind, name, options);
-    subscribeNamed();
+    this.subscribeNamed();
     for (const problem of await options.runtime.apply()) {
       problems.push(problem);
       for (const name of problem.name === '' ? replaced.keys() : [problem.name]) {
@@ -104,46 +147,16 @@ export function connectAds(options: AdsOptions): Ads {
       }
     }
     (problems.length === 0 ? counters.success : counters.rejected).inc();
-    if (update.cause === 'response' && !synced.has(kind)) {
-      synced.add(kind);
-      options.onSynced?.(kind);
-    }
     if (problems.length > 0)
       log.warning('Resources from the control plane were rejected; the last good ones stay.', {
         type: kind,
         version: update.version,
         problems,
       });
-  };
-
-  /** Brings what is asked for by name in line with what is referenced. */
-  const subscribeNamed = (): void => {
-    const wanted = referencedNames(store);
-    for (const kind of NAMED) {
-      const have = subscribed.get(kind)!;
-      const want = wanted[kind as 'endpoints' | 'routes' | 'secrets'];
-      const added = [...want].filter((name) => !have.has(name));
-      const dropped = [...have].filter((name) => !want.has(name));
-      const typeUrl = TYPE_URLS[WIRE_OF_KIND[kind]];
-      if (added.length > 0) client.subscribe(typeUrl, added);
-      if (dropped.length > 0) {
-        client.unsubscribe(typeUrl, dropped);
-        for (const name of dropped) store.remove(kind, name);
-      }
-      subscribed.set(kind, new Set(want));
-    }
-  };
-
-  for (const kind of options.wildcards) client.subscribe(TYPE_URLS[WIRE_OF_KIND[kind]], ['*']);
-  subscribeNamed();
-  return {
-    get connection() {
-      return client.connection;
-    },
-    synced,
-    subscribeNamed,
-    close: () => client.close(),
-  };
+    if (update.cause !== 'response' || this.synced.has(kind)) return;
+    this.synced.add(kind);
+    options.onSynced?.(kind);
+  }
 }
 
 /** What the store had before this update, by name. */
@@ -241,34 +254,4 @@ export function referencedNames(store: ResourceStore): Record<'endpoints' | 'rou
   const own = (kind: 'endpoints' | 'routes' | 'secrets', names: Set<string>): Set<string> =>
     new Set([...names].filter((name) => store[kind].get(name)?.fixed !== true));
   return { endpoints: own('endpoints', endpoints), routes: own('routes', routes), secrets: own('secrets', secrets) };
-}
-
-interface UpdateCounters {
-  readonly attempt: Counter;
-  readonly success: Counter;
-  readonly rejected: Counter;
-}
-
-/** Envoy's counters that tools poll: `cluster_manager.cds.update_success`, `listener_manager.lds.update_rejected` … */
-export function updateStats(registry: Registry): { of(kind: Kind): UpdateCounters; connected: Gauge } {
-  const prefixes: Record<Kind, string> = {
-    clusters: 'cluster_manager.cds',
-    listeners: 'listener_manager.lds',
-    routes: 'rds',
-    endpoints: 'eds',
-    secrets: 'sds',
-  };
-  const counter = (kind: Kind, name: string): Counter =>
-    registry.counter(`envoy_${prefixes[kind].replaceAll('.', '_')}_${name}`, {}, { dotted: `${prefixes[kind]}.${name}` });
-  const kinds = Object.keys(prefixes) as Kind[];
-  const all = new Map(
-    kinds.map((kind) => [
-      kind,
-      { attempt: counter(kind, 'update_attempt'), success: counter(kind, 'update_success'), rejected: counter(kind, 'update_rejected') },
-    ]),
-  );
-  return {
-    of: (kind) => all.get(kind)!,
-    connected: registry.gauge('envoy_control_plane_connected_state', {}, { dotted: 'control_plane.connected_state' }),
-  };
 }

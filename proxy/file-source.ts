@@ -4,7 +4,7 @@ import { watch } from 'node:fs';
 import { dirname } from 'node:path';
 import { parseResourceFile } from '../xds/resources/resource-file.ts';
 import { readData, resolveDecoded } from './data-files.ts';
-import { updateStats } from './ads.ts';
+import { updateStats } from './update-stats.ts';
 import type { Parts } from './assemble.ts';
 import type { FSWatcher } from 'node:fs';
 import type { Decoded } from '../xds/resources/index.ts';

@@ -1,0 +1,33 @@
+/** Envoy's counters of configuration updates, which tools poll: `cluster_manager.cds.update_success`, `listener_manager.lds.update_rejected` … */
+import type { Kind } from './resource-store.ts';
+import type { Counter, Gauge, Registry } from '../lib/metrics.ts';
+
+export interface UpdateCounters {
+  readonly attempt: Counter;
+  readonly success: Counter;
+  readonly rejected: Counter;
+}
+
+/** The same handles for the same registry. */
+export function updateStats(registry: Registry): { of(kind: Kind): UpdateCounters; connected: Gauge } {
+  const prefixes: Record<Kind, string> = {
+    clusters: 'cluster_manager.cds',
+    listeners: 'listener_manager.lds',
+    routes: 'rds',
+    endpoints: 'eds',
+    secrets: 'sds',
+  };
+  const counter = (kind: Kind, name: string): Counter =>
+    registry.counter(`envoy_${prefixes[kind].replaceAll('.', '_')}_${name}`, {}, { dotted: `${prefixes[kind]}.${name}` });
+  const kinds = Object.keys(prefixes) as Kind[];
+  const all = new Map(
+    kinds.map((kind) => [
+      kind,
+      { attempt: counter(kind, 'update_attempt'), success: counter(kind, 'update_success'), rejected: counter(kind, 'update_rejected') },
+    ]),
+  );
+  return {
+    of: (kind) => all.get(kind)!,
+    connected: registry.gauge('envoy_control_plane_connected_state', {}, { dotted: 'control_plane.connected_state' }),
+  };
+}
