@@ -53,6 +53,7 @@ export const ERRORS = {
   // A route may choose the status of an unknown cluster.
   clusterNotFound404: row(404, 14, 'NC', 'cluster_not_found', 'never', '', 'The route names a cluster that does not exist.'),
   clusterNotFound500: row(500, 14, 'NC', 'cluster_not_found', 'never', '', 'The route names a cluster that does not exist.'),
+  upgradeFailed: row(403, 7, '', 'upgrade_failed', 'never', '', 'This route does not allow that upgrade.'),
   loopDetected: row(508, 13, 'LH', 'loop_detected', 'never', '', 'The request came back to the same proxy.'),
   // Policy.
   rbacDenied: row(403, 7, '', 'rbac_access_denied', 'never', '', 'RBAC: access denied'),

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { ManualClock } from '../../lib/clock.ts';
+import { ManualClock, sleep } from '../../lib/clock.ts';
 import { envoyScope } from '../../lib/metrics-scope.ts';
 import { createRegistry } from '../../lib/metrics.ts';
 import { seededRandom } from '../../lib/random.ts';
@@ -7,7 +7,7 @@ import { Wheel } from '../../lib/wheel.ts';
 import type { RetryPolicy } from '../../xds/snapshot.ts';
 import { ProxyError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { ProxyRequest, ProxyResponse } from '../service.ts';
+import type { ProxyRequest, ProxyResponse, Service } from '../service.ts';
 import { FakeBody, FakeSink, fakeEndpoint, fakeRequest, fakeResponse } from '../upstream/fakes.ts';
 import { Limits } from '../upstream/limits.ts';
 import { askedBackOffMs, backOffMs, compileRetryRules, RETRY_WORDS } from './retry-rules.ts';
@@ -356,4 +356,52 @@ test('an upgrade that succeeded is never retried', async () => {
   const { run, attempts } = world({}, [response]);
   expect(await run(fakeRequest({ upgrade: 'websocket' }))).toBe(response);
   expect(attempts).toHaveLength(1);
+});
+
+test('T13 three hops that each retry twice multiply the load by the budget per hop, not by three per hop', async () => {
+  const clock = new ManualClock();
+  const wheel = new Wheel(clock, { tickMs: 1 });
+  const budgeted = {
+    maxConnections: 9,
+    maxPendingRequests: 9,
+    maxRequests: 1e6,
+    maxRetries: 3,
+    trackRemaining: false,
+    retryBudget: { budgetPercent: 20, minRetryConcurrency: 3 },
+  };
+  let reached = 0;
+  let service: Service = async () => {
+    reached++;
+    await sleep(clock, 10);
+    return fakeResponse(503);
+  };
+  for (let hop = 0; hop < 3; hop++) {
+    const limits = new Limits(budgeted, envoyScope(createRegistry(), 'cluster', 'cluster.c', {}), 'default');
+    const next = service;
+    const counted: Service = async (request) => {
+      limits.requests.tryTake();
+      return next(request).finally(() => limits.requests.give());
+    };
+    const filter = retry(compileRetryRules(POLICY, 'retry'), {
+      clock,
+      wheel,
+      random: seededRandom(hop),
+      budget: () => limits,
+      counters: () => undefined,
+    });
+    service = filter(counted);
+  }
+
+  const requests = 400;
+  const all: Promise<ProxyResponse>[] = [];
+  for (let i = 0; i < requests; i++) all.push(service(fakeRequest()));
+  for (let i = 0; i < 400; i++) {
+    for (let j = 0; j < 30; j++) await Promise.resolve();
+    clock.advance(5);
+  }
+  await Promise.all(all);
+
+  // Three tries at each of three hops would be 27 times the load; a budget of 20 % allows 1.2 at each.
+  expect(reached).toBeGreaterThan(requests);
+  expect(reached).toBeLessThanOrEqual(requests * 1.2 ** 3);
 });

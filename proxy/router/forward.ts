@@ -17,6 +17,7 @@ import type { UpstreamCluster } from '../upstream/cluster.ts';
 import { takeControls, withControls } from './controls.ts';
 import type { Controls } from './controls.ts';
 import { addCookie, compileHash } from './hash.ts';
+import type { CompiledHash } from './hash.ts';
 import { compileMirrors } from './mirror.ts';
 import type { CompiledMutations } from './mutations.ts';
 import { compileHostRewrite, compilePathRewrite } from './rewrite.ts';
@@ -82,7 +83,22 @@ export function compileForward(input: ForwardInput, deps: ForwardDeps): Service 
     // Few requests bring headers of this kind, so they may pay for a chain of their own.
     return compileAttempts(input, deps, controls)(request);
   };
-  const onResponse = mutations.response;
+  return gate(action, withResponse(input, hash, send));
+}
+
+/** Refuses the upgrades that the route switches off; those that the connection manager does not know never come here. */
+function gate(action: ForwardAction, next: Service): Service {
+  const off = action.upgradeConfigs.filter((config) => !config.enabled).map((config) => config.type.toLowerCase());
+  if (off.length === 0) return next;
+  return (request) =>
+    request.upgrade !== undefined && off.includes(request.upgrade)
+      ? Promise.reject(new ProxyError('upgradeFailed', `It asked for ${JSON.stringify(request.upgrade.slice(0, 40))}.`))
+      : next(request);
+}
+
+/** What is done to the answer, where anything is. */
+function withResponse(input: ForwardInput, hash: CompiledHash | undefined, send: Service): Service {
+  const onResponse = input.mutations.response;
   const { attemptCountInResponse } = input;
   if (hash === undefined && onResponse === undefined && !attemptCountInResponse) return send;
   return async (request) => {

@@ -691,3 +691,10 @@ test('a route tells its name, virtual host and cluster', async () => {
   expect(request.info).toMatchObject({ routeName: 'checkout', virtualHostName: 'all', clusterName: 'b', attemptCount: 1 });
   expect([...router.clusters]).toEqual(['b']);
 });
+
+test('a route may switch an upgrade off', async () => {
+  const { send, sent } = world([route({}, forward({ upgradeConfigs: [{ type: 'WebSocket', enabled: false }] }))]);
+  await expect(send({ upgrade: 'websocket' })).rejects.toMatchObject({ code: 'upgradeFailed', row: { status: 403 } });
+  await send({});
+  expect(sent).toHaveLength(1);
+});
