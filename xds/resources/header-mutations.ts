@@ -33,7 +33,7 @@ export function decodeMutations(wire: WireMutations, place: Place): HeaderMutati
 function decodeRemovals(names: readonly string[], place: Place): readonly string[] {
   return names.map((name, i) => {
     const lower = name.toLowerCase();
-    if (lower.startsWith(':') || lower === 'host') refuse(inside(place, i), ':-prefixed or host headers may not be removed', name);
+    if (isFixed(name)) refuse(inside(place, i), ':-prefixed or host headers may not be removed', name);
     return lower;
   });
 }
@@ -41,6 +41,7 @@ function decodeRemovals(names: readonly string[], place: Place): readonly string
 export function decodeOption(wire: WireOption, place: Place): HeaderValueOption {
   const { header } = wire;
   if (header === undefined) return refuse(inside(place, 'header'), 'is required');
+  if (isFixed(header.key)) refuse(inside(place, 'header.key'), ':-prefixed or host headers may not be modified', header.key);
   if (wire.append !== undefined && wire.appendAction !== Append.APPEND_IF_EXISTS_OR_ADD) {
     refuse(place, 'takes append or append_action, not both');
   }
@@ -52,6 +53,11 @@ export function decodeOption(wire: WireOption, place: Place): HeaderValueOption 
     append: wire.append === false ? 'OVERWRITE_IF_EXISTS_OR_ADD' : action,
     keepEmptyValue: wire.keepEmptyValue,
   };
+}
+
+/** What a message cannot be without, and what a rewrite has fields of its own for. */
+function isFixed(name: string): boolean {
+  return name.startsWith(':') || name.toLowerCase() === 'host';
 }
 
 type OptionInit = MessageInitShape<typeof HeaderValueOptionSchema>;

@@ -158,6 +158,11 @@ test.each<[Kind, Json, string]>([
   ],
   [
     'route',
+    route({ route: { cluster: 'c' }, response_headers_to_add: [{ header: { key: 'Host', value: 'x' } }] }),
+    'route "r": virtual_hosts[0].routes[0].response_headers_to_add[0].header.key: :-prefixed or host headers may not be modified, received "Host"',
+  ],
+  [
+    'route',
     route({ direct_response: { status: 200, body: { inline_string: 'x'.repeat(5_000) } } }),
     'route "r": virtual_hosts[0].routes[0].direct_response.body: takes at most 4096 bytes (max_direct_response_body_size_bytes), received 5000',
   ],
