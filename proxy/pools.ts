@@ -77,7 +77,9 @@ export function endpointDialler(deps: DialDeps): DialEndpoint {
         done(new ProxyError('tlsFailed', detail, error), undefined);
         return () => undefined;
       }
-      const socket = connectTls({ context, socket: raw, hostName: endpoint.hostname }, done);
+      const socket = connectTls({ context, socket: raw, hostName: endpoint.hostname }, (error, secured, peer) =>
+        done(error, secured, peer?.notAfterMs),
+      );
       return () => socket.destroy();
     };
     return createDial({ ...base, secure });

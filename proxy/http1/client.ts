@@ -74,6 +74,8 @@ export class ClientConnection implements BodySource, WriterOwner {
   peerIdleTimeoutMs = 0;
   /** The owner's note: when it became idle. */
   idleSinceMs = 0;
+  /** The owner's note: from then on it takes no new exchange. */
+  retireAtMs = Number.POSITIVE_INFINITY;
 
   constructor(socket: Socket, owner: ClientOwner, limits: ClientLimits) {
     this.#socket = socket;

@@ -27,6 +27,9 @@ const BACKLOG = 4_096;
 
 let lastConnectionId = 0;
 
+/** After this share of the time that a connection's certificates have left it is drained. More than the pool's share: ours retire theirs first. */
+const CERTIFICATE_SHARE = 0.9;
+
 /** Opens a listener's socket. Rejects with the system's error when the address cannot be bound. */
 export function bindListener(address: Address, compiled: CompiledListener, deps: ListenDeps): Promise<BoundListener> {
   return new Promise((resolve, reject) => {
@@ -181,6 +184,13 @@ export class BoundListener {
     connection.chain = chain;
     chain.serve(connection);
     if (this.draining) connection.drain?.();
+    const notAfterMs = connection.tls?.notAfterMs ?? Number.POSITIVE_INFINITY;
+    if (notAfterMs !== Number.POSITIVE_INFINITY) {
+      const { clock } = this.#deps;
+      // The peer is asked to come back with its new certificate before TLS has to end the connection.
+      const cancel = clock.after(CERTIFICATE_SHARE * (notAfterMs - clock.wallMs()), () => connection.drain?.());
+      connection.socket.once('close', cancel);
+    }
   }
 }
 

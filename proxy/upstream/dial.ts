@@ -5,11 +5,14 @@ import type { Clock } from '../../lib/clock.ts';
 import type { Address } from '../../xds/snapshot.ts';
 import { ProxyError } from '../errors.ts';
 
+/** What a dial ends with. `notAfterMs` is the epoch time at which a certificate of either side ends; undefined on plaintext. */
+export type Dialled = (error: ProxyError | undefined, socket: Socket | undefined, notAfterMs?: number) => void;
+
 /** Calls `done` once, with a connected socket or an error. The answer gives the attempt up; `done` is then not called. */
-export type Dial = (done: (error: ProxyError | undefined, socket: Socket | undefined) => void) => () => void;
+export type Dial = (done: Dialled) => () => void;
 
 /** Lays TLS (or anything else) over a connected socket. Same contract as `Dial`; on failure the raw socket is destroyed by the dialler. */
-export type Secure = (raw: Socket, done: (error: ProxyError | undefined, socket: Socket | undefined) => void) => () => void;
+export type Secure = (raw: Socket, done: Dialled) => () => void;
 
 export interface DialOptions {
   readonly address: Address;
@@ -27,7 +30,7 @@ export function createDial(options: DialOptions): Dial {
 }
 
 class Attempt {
-  readonly #done: (error: ProxyError | undefined, socket: Socket | undefined) => void;
+  readonly #done: Dialled;
   readonly #raw: Socket;
   readonly #where: string;
   readonly #stopTimer: () => void;
@@ -35,7 +38,7 @@ class Attempt {
   #over = false;
   readonly cancel: () => void;
 
-  constructor(options: DialOptions, done: (error: ProxyError | undefined, socket: Socket | undefined) => void) {
+  constructor(options: DialOptions, done: Dialled) {
     const { address, connectTimeoutMs, clock, secure } = options;
     this.#done = done;
     this.#where = address.pipe === true ? address.host : `${address.host}:${address.port}`;
@@ -51,7 +54,10 @@ class Attempt {
     this.#raw.once('connect', () => {
       if (this.#over) return;
       if (secure === undefined) this.#succeed(this.#raw);
-      else this.#cancelSecure = secure(this.#raw, (error, socket) => (socket === undefined ? this.#fail(error!) : this.#succeed(socket)));
+      else
+        this.#cancelSecure = secure(this.#raw, (error, socket, notAfterMs) =>
+          socket === undefined ? this.#fail(error!) : this.#succeed(socket, notAfterMs),
+        );
     });
   }
 
@@ -59,14 +65,14 @@ class Attempt {
 
   readonly #onClose = (): void => this.#fail(new ProxyError('connectFailed', `${this.#where} closed the connection.`));
 
-  #succeed(socket: Socket): void {
+  #succeed(socket: Socket, notAfterMs?: number): void {
     if (this.#over) {
       socket.destroy();
       return;
     }
     this.#over = true;
     this.#stopTimer();
-    this.#done(undefined, socket);
+    this.#done(undefined, socket, notAfterMs);
     // Whoever took the socket listens for its errors by now.
     if (socket === this.#raw) {
       socket.removeListener('error', this.#onError);

@@ -66,6 +66,8 @@ export function createPool(options: PoolOptions): Pool {
 const DEFAULT_IDLE_MS = 3_600_000;
 const SILENT_PEER_IDLE_MS = 3_000;
 /** Below the peer's announced time-out by this much, so that its FIN cannot cross our request. */
+/** A connection takes requests for this share of the time that its certificates have left, so that the rest finishes before TLS ends it. */
+const CERTIFICATE_SHARE = 0.8;
 const PEER_MARGIN_MS = 1_000;
 
 /** Methods that may be sent twice (RFC 9110 section 9.2.2). */
@@ -194,7 +196,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
   // ---- ClientOwner ----------------------------------------------------------------------------------------------------
 
   connectionIdle(connection: ClientConnection): void {
-    if (this.#draining) {
+    if (this.#draining || connection.retireAtMs <= this.#sweep.nowMs) {
       connection.destroy();
       return;
     }
@@ -227,7 +229,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
       const connection = idle[i]!;
       const peerMs = connection.peerIdleTimeoutMs;
       const limitMs = peerMs === 0 ? this.#silentIdleMs : Math.min(this.#idleMs, Math.max(peerMs / 2, peerMs - PEER_MARGIN_MS));
-      if (nowMs - connection.idleSinceMs >= limitMs) connection.destroy();
+      if (nowMs - connection.idleSinceMs >= limitMs || nowMs >= connection.retireAtMs) connection.destroy();
       else i++;
     }
   }
@@ -237,7 +239,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
   #takeIdle(): ClientConnection | undefined {
     for (;;) {
       const connection = this.#idle.pop();
-      if (connection === undefined || connection.usable) return connection;
+      if (connection === undefined || (connection.usable && connection.retireAtMs > this.#sweep.nowMs)) return connection;
       connection.destroy();
     }
   }
@@ -270,13 +272,13 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     const counted = this.#limits.tryConnection();
     if (!counted && this.#all.size + this.#dials.size > 0) return;
     let over = false;
-    const cancel = this.#options.dial((error, socket) => {
+    const cancel = this.#options.dial((error, socket, notAfterMs) => {
       over = true;
       this.#dials.delete(cancelDial);
       if (socket === undefined) {
         if (counted) this.#limits.releaseConnection();
         this.#dialFailed(exchange, error ?? new ProxyError('connectFailed'));
-      } else this.#dialled(socket, counted);
+      } else this.#dialled(socket, counted, notAfterMs);
     });
     const cancelDial = (): void => {
       if (over) return;
@@ -287,8 +289,10 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     if (!over) this.#dials.add(cancelDial);
   }
 
-  #dialled(socket: Socket, counted: boolean): void {
+  #dialled(socket: Socket, counted: boolean, notAfterMs: number | undefined): void {
     const connection = new ClientConnection(socket, this, this.#client);
+    const { clock } = this.#options;
+    if (notAfterMs !== undefined) connection.retireAtMs = clock.now() + CERTIFICATE_SHARE * (notAfterMs - clock.wallMs());
     if (this.#all.size === 0) this.#sweep.add(this);
     this.#all.set(connection, counted);
     this.#options.events?.connectionOpened?.();
