@@ -49,7 +49,7 @@ beforeAll(async () => {
       { name: 'caller-1', service: 'caller', application: 'none' },
     ],
   });
-  await mesh.settled(8);
+  await mesh.settled(6);
   outboundPort = mesh.instances.get('caller-1')!.outboundPort;
 }, 120_000);
 
