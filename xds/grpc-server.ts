@@ -10,6 +10,8 @@ import { CODES, StreamError } from './session/messages.ts';
 import type { DiscoveryRequest, DiscoveryResponse, Mode, NodeInfo } from './session/messages.ts';
 import { ServerSession } from './session/server.ts';
 import type { ResourceSet, ServerEvent, TypeStatus } from './session/server.ts';
+import { Turns } from './turns.ts';
+import type { Task } from './turns.ts';
 
 /** What is known of the other end by the connection itself. */
 export interface Peer {
@@ -31,7 +33,7 @@ export interface ServerStream {
   readonly typeUrl: string | undefined;
   readonly peer: Peer;
   readonly node: NodeInfo | undefined;
-  /** Gives the stream a newer set; the newest one wins over what was not sent yet. */
+  /** Gives the stream a newer set, soon: streams take turns. The newest one wins over what was not sent yet. */
   publish(resources: ResourceSet): void;
   status(): TypeStatus[];
   /** Names and versions of what the client was sent, or said that it has. */
@@ -44,6 +46,8 @@ export interface DiscoveryHandler {
   /** The first request came. Throw (or reject with) a StreamError to refuse; usually it ends in `stream.publish`, at once or later. */
   identified(stream: ServerStream, node: NodeInfo): void | Promise<void>;
   event?(stream: ServerStream, event: ServerEvent): void;
+  /** The stream has taken this set: from now on `status` speaks of it. Also when nothing in it has to be sent. */
+  published?(stream: ServerStream, resources: ResourceSet): void;
   /** Once for every stream that was identified; `error` is why, undefined when the client ended it in order. */
   closed?(stream: ServerStream, error: StreamError | undefined): void;
 }
@@ -70,6 +74,7 @@ export function serveDiscovery(
   options: ServeDiscoveryOptions,
 ): { close(): void; readonly streams: number } {
   const open = new Set<StreamBinding>();
+  const turns = new Turns(options.clock);
   let closed = false;
   let nextId = 1;
   const serve = (method: DiscoveryMethod, call: Call): void => {
@@ -78,7 +83,7 @@ export function serveDiscovery(
       call.emit('error', { code: CODES.unavailable, details: closed ? 'the control plane is stopping' : 'too many streams' });
       return;
     }
-    const binding = new StreamBinding(nextId++, method, call, handler, options, () => open.delete(binding));
+    const binding = new StreamBinding(nextId++, method, call, handler, { ...options, turns }, () => open.delete(binding));
     open.add(binding);
   };
   for (const method of discoveryMethods()) {
@@ -101,29 +106,27 @@ export function serveDiscovery(
   };
 }
 
-class StreamBinding implements ServerStream {
+interface BindingOptions extends ServeDiscoveryOptions {
+  readonly turns: Turns;
+}
+
+class StreamBinding implements ServerStream, Task {
   readonly id: number;
   readonly mode: Mode;
   readonly typeUrl: string | undefined;
   readonly peer: Peer;
   readonly #call: Call;
   readonly #handler: DiscoveryHandler;
-  readonly #options: ServeDiscoveryOptions;
+  readonly #options: BindingOptions;
   readonly #session: ServerSession;
+  #published: ResourceSet | undefined;
   readonly #onClosed: () => void;
   #identified = false;
   #writing = false;
   #closed = false;
   #cancelStall: (() => void) | undefined;
 
-  constructor(
-    id: number,
-    method: DiscoveryMethod,
-    call: Call,
-    handler: DiscoveryHandler,
-    options: ServeDiscoveryOptions,
-    onClosed: () => void,
-  ) {
+  constructor(id: number, method: DiscoveryMethod, call: Call, handler: DiscoveryHandler, options: BindingOptions, onClosed: () => void) {
     this.id = id;
     this.mode = method.mode;
     this.typeUrl = method.typeUrl;
@@ -140,7 +143,7 @@ class StreamBinding implements ServerStream {
       ...(namesMax === undefined ? {} : { namesMax }),
       ...(responseBytesMax === undefined ? {} : { responseBytesMax }),
       ...(holdMsMax === undefined ? {} : { holdMsMax }),
-      onWork: () => this.#flush(),
+      onWork: () => options.turns.ask(this),
       onEvent: (event) => {
         if (this.#identified) handler.event?.(this, event);
       },
@@ -157,7 +160,17 @@ class StreamBinding implements ServerStream {
   }
 
   publish(resources: ResourceSet): void {
-    if (!this.#closed) this.#session.publish(resources);
+    this.#published = resources;
+    this.#options.turns.ask(this);
+  }
+
+  turn(): void {
+    if (this.#closed) return;
+    const resources = this.#published;
+    this.#published = undefined;
+    if (resources !== undefined) this.#session.publish(resources);
+    this.#flush();
+    if (resources !== undefined) this.#handler.published?.(this, resources);
   }
 
   status(): TypeStatus[] {
@@ -206,7 +219,7 @@ class StreamBinding implements ServerStream {
     this.#call.write(response, () => {
       this.#cancelStall?.();
       this.#writing = false;
-      this.#flush();
+      this.#options.turns.ask(this);
     });
   }
 
@@ -221,6 +234,7 @@ class StreamBinding implements ServerStream {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelStall?.();
+    this.#options.turns.forget(this);
     this.#session.close();
     if (tell && error !== undefined) this.#call.emit('error', { code: error.code, details: error.message });
     else if (error === undefined) this.#call.end();

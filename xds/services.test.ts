@@ -1,5 +1,5 @@
 /** The services beside discovery over real sockets: load reports, client status, health, reflection. */
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
 import { fromBinary } from '@bufbuild/protobuf';
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
@@ -40,6 +40,7 @@ beforeEach(async () => {
   });
 });
 
+jest.setTimeout(30_000);
 afterEach(closeAll);
 
 test('rule 46: a client reports all clusters once per interval, counters as they were collected', async () => {

@@ -3,7 +3,7 @@ import { createServer as http2Server } from 'node:http2';
 import type { ServerHttp2Stream } from 'node:http2';
 import { createServer, connect } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
-import { afterEach, expect, test } from '@jest/globals';
+import { afterEach, expect, jest, test } from '@jest/globals';
 import { credentials, Server, ServerCredentials } from '@grpc/grpc-js';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { systemRandom } from '../lib/random.ts';
@@ -15,6 +15,7 @@ import { connectDiscovery } from './stream.ts';
 import type { DiscoveryConnection } from './stream.ts';
 import { clock, closeAll, controlPlane, onClose, sidecar, until } from './stream-testing.ts';
 
+jest.setTimeout(30_000);
 afterEach(closeAll);
 
 /** A port on which nobody listens. */

@@ -1,6 +1,6 @@
 /** Clients that misbehave: each is contained, and one that behaves is served all the while. */
 import { connect, constants } from 'node:http2';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
 import { Client, credentials, status } from '@grpc/grpc-js';
 import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 import { seededRandom } from '../lib/random.ts';
@@ -30,6 +30,7 @@ beforeEach(async () => {
   await until(() => good.has(CLUSTER_TYPE, 'a') !== undefined, 'the good client is served');
 });
 
+jest.setTimeout(30_000);
 afterEach(closeAll);
 
 /** The good client is on its first stream and gets a change within the patience of `until`. */
@@ -207,7 +208,7 @@ test('rule 48: a response of 60 MiB passes', async () => {
 
   await until(() => received > 60 * 1024 * 1024, 'the answer came whole');
   await othersAreServed();
-}, 20_000);
+});
 
 test.each([
   ['a node', { node: testNode({ metadata: { padding: 'y'.repeat(20_000_000) } }) }],

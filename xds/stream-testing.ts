@@ -1,6 +1,6 @@
 /** A control plane and sidecars over real sockets on loopback, for tests of streams. */
 import { credentials, Server, ServerCredentials } from '@grpc/grpc-js';
-import { systemClock } from '../lib/clock.ts';
+import { sleep, systemClock } from '../lib/clock.ts';
 import { systemRandom } from '../lib/random.ts';
 import { connectDiscovery, discoveryServerOptions, serveDiscovery } from './stream.ts';
 import type {
@@ -125,6 +125,6 @@ export async function until(condition: () => boolean, what: string): Promise<voi
   const start = clock.now();
   while (!condition()) {
     if (clock.now() - start > 15_000) throw new Error(`waited in vain until ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    await sleep(clock, 2);
   }
 }

@@ -1,9 +1,10 @@
-import { afterEach, expect, test } from '@jest/globals';
+import { afterEach, expect, jest, test } from '@jest/globals';
 import type { ClientUpdate } from './session/client.ts';
 import { testResource } from './session/testing.ts';
 import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE } from './session/type-urls.ts';
 import { closeAll, controlPlane, sidecar, until } from './stream-testing.ts';
 
+jest.setTimeout(30_000);
 afterEach(closeAll);
 
 for (const mode of ['delta', 'sotw'] as const) {
@@ -81,7 +82,7 @@ test('listeners and routes wait until the clusters that they may point at are ac
   client.subscribe(ROUTE_TYPE, ['r']);
   client.subscribe(LISTENER_TYPE, ['*']);
   client.subscribe(CLUSTER_TYPE, ['*']);
-  await until(() => plane.events.filter((event) => event.kind === 'acked').length >= 2, 'the empty state is known');
+  await until(() => plane.events.filter((event) => event.kind === 'acked').length >= 3, 'the empty state is known');
   updates.length = 0;
 
   plane.publish([testResource(ROUTE_TYPE, 'r'), testResource(LISTENER_TYPE, 'l'), testResource(CLUSTER_TYPE, 'c')]);

@@ -1,6 +1,6 @@
 /** Discovery over mutual TLS: the server learns who is there from the certificate, and a renewed one is used by the next connection. */
 import { X509Certificate } from 'node:crypto';
-import { afterEach, expect, test } from '@jest/globals';
+import { afterEach, expect, jest, test } from '@jest/globals';
 import { credentials, ServerCredentials } from '@grpc/grpc-js';
 import type { ChannelCredentials } from '@grpc/grpc-js';
 import { testCa, testLeaf } from '../../certs/testing.ts';
@@ -10,6 +10,7 @@ import { CLUSTER_TYPE } from '../../xds/session/type-urls.ts';
 import { clock, closeAll, controlPlane, sidecar, until } from '../../xds/stream-testing.ts';
 import type { TestControlPlane } from '../../xds/stream-testing.ts';
 
+jest.setTimeout(30_000);
 afterEach(closeAll);
 
 const WEB = 'spiffe://mesh.test/ns/default/sa/web';
