@@ -7,6 +7,7 @@ import type { Random } from '../lib/random.ts';
 import type { Watch } from '../lib/watch.ts';
 import { SECRET_TYPE, shortName } from '../xds/session/type-urls.ts';
 import type { EncodedResource, NodeInfo } from '../xds/session/messages.ts';
+import type { ResourceSet } from '../xds/session/served-type.ts';
 import type { ServerEvent, TypeStatus } from '../xds/session/server.ts';
 import { discoveryServerOptions, serveDiscovery } from '../xds/stream.ts';
 import type { DiscoveryHandler, Peer, ServerStream } from '../xds/stream.ts';
@@ -85,6 +86,7 @@ interface Served {
 function createHandler(deps: ServeDeps): DiscoveryHandler {
   const { identities, proxies, publisher, log, metrics } = deps;
   const served = new Map<ServerStream, Served>();
+  const bindings = new WeakMap<ServerStream, Binding>();
   const count = (): void => {
     const flavours = new Map<string, number>();
     for (const { proxy } of served.values()) flavours.set(proxy.node?.flavour ?? '', (flavours.get(proxy.node?.flavour ?? '') ?? 0) + 1);
@@ -110,9 +112,11 @@ function createHandler(deps: ServeDeps): DiscoveryHandler {
       const keeper = caller.identity === undefined ? undefined : identities.keeperFor(info.id, caller);
       const release = keeper?.use() ?? NOTHING_TO_RELEASE;
       try {
+        const binding: Binding = { given: undefined, taken: undefined };
+        bindings.set(stream, binding);
         const proxy = publisher.connect(
           info.id,
-          proxyStream(stream, info, caller, () => secretsOf(identities, keeper?.secret())),
+          proxyStream(stream, info, caller, binding, () => secretsOf(identities, keeper?.secret())),
         );
         served.set(stream, { proxy, caller, release });
       } catch (error) {
@@ -144,6 +148,12 @@ function createHandler(deps: ServeDeps): DiscoveryHandler {
       if (event.kind === 'subscribed' && event.typeUrl === SECRET_TYPE) checkSecrets(event.change.added, known.caller, known.proxy.id);
       if (matters(event)) proxies.observe(known.proxy);
     },
+    published(stream, resources) {
+      const binding = bindings.get(stream);
+      if (binding !== undefined) binding.taken = resources;
+      const known = served.get(stream);
+      if (known !== undefined) proxies.observe(known.proxy);
+    },
     closed(stream, error) {
       const known = served.get(stream);
       if (known === undefined) return;
@@ -156,12 +166,24 @@ function createHandler(deps: ServeDeps): DiscoveryHandler {
   };
 }
 
+/** A stream takes what it is given in its turn; until then its answers are about what it had before. */
+interface Binding {
+  given: ResourceSet | undefined;
+  taken: ResourceSet | undefined;
+}
+
 /** Sending is told by the publish itself, so only answers and new subscriptions move a proxy's state. */
 function matters(event: ServerEvent): boolean {
   return event.kind === 'acked' || event.kind === 'nacked' || event.kind === 'subscribed';
 }
 
-function proxyStream(stream: ServerStream, info: NodeInfo, caller: Caller, secrets: () => readonly EncodedResource[]): ProxyStream {
+function proxyStream(
+  stream: ServerStream,
+  info: NodeInfo,
+  caller: Caller,
+  binding: Binding,
+  secrets: () => readonly EncodedResource[],
+): ProxyStream {
   return {
     mode: stream.mode,
     peer: stream.peer.address,
@@ -169,19 +191,23 @@ function proxyStream(stream: ServerStream, info: NodeInfo, caller: Caller, secre
     authentication: caller.authentication,
     node: (world) => nodeOf(world, info, caller),
     secrets,
-    publish: (resources) => stream.publish(resources),
-    types: () => stream.status().map(streamType),
+    publish: (resources) => {
+      binding.given = resources;
+      stream.publish(resources);
+    },
+    types: () => stream.status().map((type) => streamType(type, binding.given === binding.taken)),
   };
 }
 
-function streamType(type: TypeStatus): StreamType {
-  const rejected = type.error !== '' && type.settled;
+function streamType(type: TypeStatus, upToDate: boolean): StreamType {
+  const settled = upToDate && type.settled;
+  const rejected = type.error !== '' && settled;
   return {
     typeUrl: type.typeUrl,
     sentVersion: type.sentVersion,
     ackedVersion: type.ackedVersion,
     rejection: rejected ? { version: type.sentVersion, message: type.error } : undefined,
-    settled: type.settled,
+    settled,
   };
 }
 

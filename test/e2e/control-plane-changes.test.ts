@@ -168,3 +168,16 @@ test('a change of the trust domain pushes nothing and says why', async () => {
   expect(change.proxies).toMatchObject([{ state: 'rejected', message: expect.stringContaining('cannot change from cluster.local') }]);
   expect(client.updates).toEqual([]);
 });
+
+test('a storm of writes becomes a few pushes, ends in the last state, and every change of it is done', async () => {
+  const running = await startForTest();
+  const client = wholeClient(running);
+  await settledProxy(running, 'probe.default');
+  client.updates.length = 0;
+  const names = Array.from({ length: 200 }, (_, index) => `service-${index}`);
+  const ids = await Promise.all(names.map(async (name) => (await running.call('POST', '/api/v1/resources', SERVICE(name))).json.changeId));
+  for (const id of ids) expect((await running.call('GET', `/api/v1/changes/${id}?wait=5s`)).json.done).toBe(true);
+  const clusters = [...client.resources.get(CLUSTER_TYPE)!.keys()].join(' ');
+  expect(names.filter((name) => !clusters.includes(name))).toEqual([]);
+  expect(client.updates.filter((update) => update.typeUrl === CLUSTER_TYPE).length).toBeLessThan(100);
+}, 30_000);
