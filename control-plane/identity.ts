@@ -1,4 +1,4 @@
-/** Who calls, and what it may have: authentication by certificate or join token, the check of a node's claim, and each proxy's own certificate. */
+/** Who calls, and what it may have: authentication by certificate, lease credential or join token, the check of a node's claim, and each proxy's own certificate. */
 import type { Authority } from '../certs/authority.ts';
 import type { IssuedCertificate } from '../certs/authority.ts';
 import { peerIdentity } from '../certs/identity.ts';
@@ -12,8 +12,10 @@ import type { Secret } from '../xds/snapshot.ts';
 import { CODES, StreamError } from '../xds/session/messages.ts';
 import type { EncodedResource, NodeInfo } from '../xds/session/messages.ts';
 import type { ControlPlaneMetrics } from './metrics.ts';
+import { isLeaseCredential, proveLease } from './lease-credential.ts';
 import { createKeeper } from './secrets.ts';
 import type { HeldCertificate, SecretKeeper } from './secrets.ts';
+import type { Registrations } from './sources/registrations.ts';
 import type { World } from './world.ts';
 
 /** What a connection shows before anything of the node is known. */
@@ -31,9 +33,11 @@ export interface Credentials {
 export interface Caller {
   /** SPIFFE id; undefined only for plaintext callers without a token. */
   readonly identity: string | undefined;
-  readonly authentication: 'certificate' | 'token' | 'none';
-  /** `namespace/name` that the join token was made for. */
+  readonly authentication: 'certificate' | 'lease' | 'token' | 'none';
+  /** `namespace/name` that the join token or the lease is for. */
   readonly workload: string | undefined;
+  /** Id of the lease that was shown; the caller is known while it lives. */
+  readonly lease?: string;
   /** The certificate that was shown. */
   readonly certificate: HeldCertificate | undefined;
   readonly peer: string;
@@ -56,7 +60,7 @@ export interface Identities {
   readonly tokens: JoinTokens;
   /** SPIFFE id of the control plane itself. */
   readonly serverId: string;
-  /** Throws a StreamError: UNAUTHENTICATED for callers that prove nothing or show a used, expired or unknown token. */
+  /** Throws a StreamError: UNAUTHENTICATED for callers that prove nothing or show a used, expired or unknown token, or one of a lease that has ended. */
   authenticate(credentials: Credentials): Caller;
   /** Throws a StreamError with PERMISSION_DENIED when the node says it is somebody else than the caller has proven to be. */
   checkClaim(caller: Caller, node: NodeInfo, world: World): void;
@@ -80,6 +84,7 @@ export interface IdentitiesDeps {
   readonly metrics: ControlPlaneMetrics;
   readonly authority: Authority;
   readonly tokens: JoinTokens;
+  readonly leases: Pick<Registrations, 'holder'>;
   readonly certificateTtlMs: () => number;
   readonly encodeSecret: (secret: Secret) => EncodedResource;
   /** A proxy has another certificate than before. */
@@ -107,12 +112,13 @@ export function createIdentities(deps: IdentitiesDeps): Identities {
     authenticate(credentials) {
       const { peer } = credentials;
       if (credentials.certificate !== undefined) return byCertificate(credentials.certificate, peer);
-      if (credentials.token !== undefined) return byToken(credentials.token, peer);
+      if (credentials.token !== undefined)
+        return isLeaseCredential(credentials.token) ? byLease(credentials.token, peer) : byToken(credentials.token, peer);
       if (!credentials.secure) return { identity: undefined, authentication: 'none', workload: undefined, certificate: undefined, peer };
       return refuse(
         CODES.unauthenticated,
         'unauthenticated',
-        'this port takes callers with a certificate that this mesh has issued, or with a join token; received neither',
+        'this port takes callers with a certificate that this mesh has issued, a join token or a lease credential; received none',
         { peer },
       );
     },
@@ -191,6 +197,20 @@ export function createIdentities(deps: IdentitiesDeps): Identities {
     }
   }
 
+  function byLease(token: string, peer: string): Caller {
+    const proof = proveLease(token, deps.leases);
+    if (!proof.ok) return refuse(CODES.unauthenticated, 'bad_lease', proof.message, { peer });
+    const { id, namespace, name, serviceAccount } = proof.registration;
+    return {
+      identity: workloadId(authority.trustDomain, namespace, serviceAccount),
+      authentication: 'lease',
+      workload: `${namespace}/${name}`,
+      lease: id,
+      certificate: undefined,
+      peer,
+    };
+  }
+
   function byToken(token: string, peer: string): Caller {
     const redemption = deps.tokens.redeem(token);
     if (!redemption.ok)
@@ -216,7 +236,7 @@ function claimProblem(caller: Caller, node: NodeInfo, world: World): string | un
   if (typeof namespace === 'string' && namespace !== proven.namespace) return says('the namespace', namespace);
   if (typeof account === 'string' && account !== proven.serviceAccount) return says('the service account', account);
   if (claimed === undefined)
-    return caller.workload === undefined ? undefined : says('no workload, where the join token names', caller.workload);
+    return caller.workload === undefined ? undefined : says('no workload, where the credential names', caller.workload);
   if (claimed.namespace !== proven.namespace) return says('the namespace', claimed.namespace);
   const key = `${claimed.namespace}/${claimed.name}`;
   if (caller.workload !== undefined && caller.workload !== key) return says('the workload', key);

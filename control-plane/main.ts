@@ -106,6 +106,7 @@ function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closer
     ...base,
     authority,
     tokens: restoreTokens(store, authority.trustDomain, clock),
+    leases: known.registrations,
     certificateTtlMs: () => world.current.mesh.certificateTtlMs,
     encodeSecret: (secret) => encoder.encodeSecret(secret),
     renewed: (proxyId) => known.late.publisher?.refresh(proxyId),
@@ -137,7 +138,7 @@ function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closer
 async function serve(options: ControlPlaneOptions, known: Known, pushing: Pushing, base: Base, closers: Closers): Promise<ControlPlane> {
   const { catalog, proxies, changes, files, registrations } = known;
   const { world } = catalog;
-  const xds = await serveXds(options, { ...base, ...pushing, proxies, world });
+  const xds = await serveXds(options, { ...base, ...pushing, proxies, world, leases: registrations });
   closers.add(() => xds.close());
   const context: ApiContext = {
     ...base,

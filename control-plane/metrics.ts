@@ -15,7 +15,7 @@ export interface ControlPlaneMetrics {
   published(measured: { waitedMs: number; tookMs: number }): void;
   buildFailed(): void;
   proxies(byFlavour: ReadonlyMap<string, number>): void;
-  /** `unauthenticated`, `permission_denied`, `foreign_secret`, `bad_token`. */
+  /** `unauthenticated`, `permission_denied`, `foreign_secret`, `bad_token`, `bad_lease`. */
   refused(reason: string): void;
   issued(): void;
   problems(count: number): void;

@@ -23,7 +23,7 @@ export interface ProxyStream {
   readonly peer: string;
   readonly userAgent: string;
   /** How the caller proved who it is. */
-  readonly authentication: 'certificate' | 'token' | 'none';
+  readonly authentication: 'certificate' | 'lease' | 'token' | 'none';
   /** Builds what the builders need to know, out of what is proven, what is claimed and what the world says. */
   node(world: World): Node;
   /** The secrets that are its own. */

@@ -6,6 +6,7 @@ import type { Log } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import type { Watch } from '../lib/watch.ts';
 import { SECRET_TYPE, shortName } from '../xds/session/type-urls.ts';
+import { CODES } from '../xds/session/messages.ts';
 import type { EncodedResource, NodeInfo } from '../xds/session/messages.ts';
 import type { ResourceSet } from '../xds/session/served-type.ts';
 import type { ServerEvent, TypeStatus } from '../xds/session/server.ts';
@@ -21,6 +22,7 @@ import type { ConnectedProxy, Proxies, ProxyStream, StreamType } from './proxies
 import type { Publisher } from './publish.ts';
 import { OWN_SECRET } from './secrets.ts';
 import { createServerCertificate } from './server-certificate.ts';
+import type { Registrations } from './sources/registrations.ts';
 import type { World } from './world.ts';
 
 export interface XdsServers {
@@ -39,6 +41,7 @@ export interface ServeDeps {
   readonly proxies: Proxies;
   readonly publisher: Publisher;
   readonly world: Watch<World>;
+  readonly leases: Pick<Registrations, 'ended'>;
 }
 
 const CLOSE_MS_MAX = 500;
@@ -52,7 +55,7 @@ export async function serveXds(
   const { clock } = deps;
   if (!isLoopback(addresses.xds.host))
     throw new Error(`plaintext xDS is served on loopback addresses only, received ${formatAddress(addresses.xds)}`);
-  const handler = createHandler(deps);
+  const { handler, endLease } = createHandler(deps);
   const certificate = createServerCertificate(deps.identities, addresses.tlsNames, deps);
   const open: { server: Server; discovery: { close(): void } }[] = [];
   const listen = async (address: ListenAddress, transport: 'plaintext' | 'tls'): Promise<ListenAddress> => {
@@ -62,7 +65,9 @@ export async function serveXds(
     const credentials = transport === 'tls' ? certificate.credentials : ServerCredentials.createInsecure();
     return { host: address.host, port: await bind(server, address, credentials) };
   };
+  const forgetLeases = deps.leases.ended(endLease);
   const close = async (): Promise<void> => {
+    forgetLeases();
     certificate.close();
     for (const { discovery } of open) discovery.close();
     await Promise.all(open.map(({ server }) => shutdown(server, clock)));
@@ -83,7 +88,7 @@ interface Served {
   readonly release: () => void;
 }
 
-function createHandler(deps: ServeDeps): DiscoveryHandler {
+function createHandler(deps: ServeDeps): { readonly handler: DiscoveryHandler; readonly endLease: (id: string) => void } {
   const { identities, proxies, publisher, log, metrics } = deps;
   const served = new Map<ServerStream, Served>();
   const bindings = new WeakMap<ServerStream, Binding>();
@@ -105,7 +110,7 @@ function createHandler(deps: ServeDeps): DiscoveryHandler {
       });
     }
   };
-  return {
+  const handler: DiscoveryHandler = {
     identified(stream, info) {
       const caller = identities.authenticate(credentialsOf(stream.peer));
       identities.checkClaim(caller, info, deps.world.current);
@@ -164,6 +169,12 @@ function createHandler(deps: ServeDeps): DiscoveryHandler {
       log.info('A proxy disconnected.', { proxy: known.proxy.id, reason: error?.message ?? 'it ended the stream' });
     },
   };
+  /** Streams that came in by a lease go with it. */
+  const endLease = (id: string): void => {
+    for (const [stream, { caller }] of served)
+      if (caller.lease === id) stream.close(CODES.unauthenticated, `the lease ${id} has ended; register again`);
+  };
+  return { handler, endLease };
 }
 
 /** A stream takes what it is given in its turn; until then its answers are about what it had before. */

@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import type { FastifyRequest } from 'fastify';
 import { RegistrationError } from '../sources/registrations.ts';
+import { leaseCredential } from '../lease-credential.ts';
 import type { Registration } from '../sources/registrations.ts';
 import { issueToken } from './certificates.ts';
 import type { ApiContext } from './context.ts';
@@ -105,7 +106,13 @@ export const registrations: Area = (app, context) => {
         name: registration.name,
         namespace: registration.namespace,
         nodeId: `${registration.name}.${registration.namespace}`,
-        lease: { id: registration.id, secret, ttlMs: registration.ttlMs },
+        lease: {
+          id: registration.id,
+          secret,
+          ttlMs: registration.ttlMs,
+          // For data planes that show the same words on every connection, as Envoy does.
+          credential: leaseCredential(registration.id, secret),
+        },
         ...joinOf(context, registration),
         changeId,
       };

@@ -75,6 +75,8 @@ export interface Registrations {
   /** The registration, for its holder only. */
   holder(id: string, secret: string): Registration;
   list(): readonly Registration[];
+  /** Calls `listener` with the id of every lease that ends from now on; the answer stops that. */
+  ended(listener: (id: string) => void): () => void;
   /** What the source says now. */
   state(): SourceState;
   /** The catalog's newest world: says which services others define. */
@@ -109,6 +111,7 @@ const ORIGIN: Origin = { source: 'registrations' };
 export function createRegistrations(deps: RegistrationsDeps): Registrations {
   const { clock, store, log } = deps;
   const leases = new Map<string, Lease>();
+  const listeners = new Set<(id: string) => void>();
   let foreign: ReadonlyMap<string, ServiceModel> = new Map();
   let emitted = new Map<string, { readonly text: string; readonly resource: Resource }>();
   /** The catalog knows a change by the object, so what is equal stays the same object. */
@@ -139,6 +142,7 @@ export function createRegistrations(deps: RegistrationsDeps): Registrations {
     log.info(`A registration ended: ${why}.`, { workload: workloadKey(lease.registration) });
     const change = deps.change([`Workload ${workloadKey(lease.registration)}`]);
     emit(change.taken);
+    for (const listener of listeners) listener(lease.registration.id);
     return change.id;
   };
   const arm = (lease: Lease, ms: number): void => {
@@ -203,6 +207,10 @@ export function createRegistrations(deps: RegistrationsDeps): Registrations {
     remove: (id, secret) => ({ changeId: drop(found(id, secret), 'its holder ended it') }),
     holder: (id, secret) => found(id, secret).registration,
     list: () => [...leases.values()].map((lease) => lease.registration),
+    ended(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
     state: () => ({ resources: last, problems: [] }),
     world(world) {
       foreign = new Map([...world.services].filter(([, service]) => service.origin.source !== ORIGIN.source));
