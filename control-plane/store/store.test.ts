@@ -168,7 +168,7 @@ test('every byte flipped or cut off is either harmless or refused, never read as
     }
   }
   expect(refused).toBeGreaterThan(100);
-});
+}, 60_000);
 
 test('a process killed in a write loop loses nothing that it was told is stored', async () => {
   const where = directory();
@@ -198,4 +198,4 @@ test('a process killed in a write loop loses nothing that it was told is stored'
     store.close();
   }
   expect(told).toBeGreaterThan(0);
-});
+}, 60_000);

@@ -1,5 +1,6 @@
 /** A control plane on free ports and plain xDS clients against it, for the tests of the serving half. */
 import { ChannelCredentials } from '@grpc/grpc-js';
+import { jest } from '@jest/globals';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +16,9 @@ import type { NodeInfo } from '../../xds/session/messages.ts';
 import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE } from '../../xds/session/type-urls.ts';
 import { connectDiscovery } from '../../xds/stream.ts';
 import type { DiscoveryClient, DiscoveryConnection } from '../../xds/stream.ts';
+
+// Whole processes and real sockets: on a busy machine that takes longer than a unit test may.
+jest.setTimeout(60_000);
 
 const ANY = { host: '127.0.0.1', port: 0 };
 
