@@ -33,7 +33,7 @@ export interface ServerStream {
   readonly typeUrl: string | undefined;
   readonly peer: Peer;
   readonly node: NodeInfo | undefined;
-  /** Gives the stream a newer set, soon: streams take turns. The newest one wins over what was not sent yet. */
+  /** Gives the stream a newer set; it is sent soon, since streams take turns. The newest one wins over what was not sent yet. */
   publish(resources: ResourceSet): void;
   status(): TypeStatus[];
   /** Names and versions of what the client was sent, or said that it has. */
@@ -159,8 +159,11 @@ class StreamBinding implements ServerStream, Task {
     return this.#session.node;
   }
 
+  /** The session knows at once, so its state is true at once; what is costly, joining and writing bytes, waits for the turn. */
   publish(resources: ResourceSet): void {
+    if (this.#closed) return;
     this.#published = resources;
+    this.#session.publish(resources);
     this.#options.turns.ask(this);
   }
 
@@ -168,7 +171,6 @@ class StreamBinding implements ServerStream, Task {
     if (this.#closed) return;
     const resources = this.#published;
     this.#published = undefined;
-    if (resources !== undefined) this.#session.publish(resources);
     this.#flush();
     if (resources !== undefined) this.#handler.published?.(this, resources);
   }
