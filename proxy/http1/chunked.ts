@@ -2,7 +2,7 @@
 import { Headers } from '../headers.ts';
 import { latin1 } from './bytes.ts';
 import { HEX, TOKEN } from './chars.ts';
-import { bad, emptyFieldValues, readFields } from './fields.ts';
+import { bad, checkLineEnds, emptyFieldValues, readFields } from './fields.ts';
 
 export interface ChunkedLimits {
   /** Chunk extensions are dropped, and may be this long in a whole body. */
@@ -27,6 +27,7 @@ const DONE = 11;
 /** Runs of data this short are moved together, so that a thousand one-byte chunks become one write. */
 const MOVED_BYTES_MAX = 2048;
 const SIZE_DIGITS_MAX = 16;
+const LINE_END = '\r\n';
 
 /** Decodes one body; `reset` makes it ready for the next. */
 export class ChunkedDecoder {
@@ -37,6 +38,8 @@ export class ChunkedDecoder {
   #tokenBytes = 0;
   #extensionBytes = 0;
   #trailerText = '';
+  /** The last characters before what comes next; at first the end of the line before the trailers. */
+  #trailerTail = LINE_END;
   readonly #limits: ChunkedLimits;
   /** After the end: what trailers there were, without those that may not be trailers. */
   trailers: Headers | undefined;
@@ -59,6 +62,7 @@ export class ChunkedDecoder {
     this.#tokenBytes = 0;
     this.#extensionBytes = 0;
     this.#trailerText = '';
+    this.#trailerTail = LINE_END;
     this.trailers = undefined;
     this.bytes = 0;
   }
@@ -183,30 +187,31 @@ export class ChunkedDecoder {
     this.#digits = 0;
   }
 
-  /** Gathers the trailer section up to its empty line; answers the index after what it took. */
+  /** Gathers the trailer section up to its empty line; answers the index after what it took. Looks at each byte once, however it is cut. */
   #takeTrailers(input: Buffer, at: number): number {
-    const before = this.#trailerText.length;
-    if (before === 0 && input.length - at >= 2 && input[at] === 0x0d && input[at + 1] === 0x0a) {
-      this.#state = DONE;
-      return at + 2;
-    }
     const max = this.#limits.trailerBytesMax;
-    const text = this.#trailerText + latin1(input, at, Math.min(input.length, at + max + 4 - before));
-    const empty = text.startsWith('\r\n');
-    const end = empty ? -2 : text.indexOf('\r\n\r\n', Math.max(0, before - 3));
+    const piece = latin1(input, at, Math.min(input.length, at + max + 4 - this.#trailerText.length));
+    const tail = this.#trailerTail;
+    const window = tail + piece;
+    const end = window.indexOf('\r\n\r\n');
     if (end === -1) {
-      if (text.length > max) throw bad(`Trailers are longer than ${max} bytes.`, 'headersTooLarge');
-      this.#trailerText = text;
+      // With a bare LF in it the section would never end.
+      checkLineEnds(window, tail.length);
+      this.#trailerText += piece;
+      this.#trailerTail = window.slice(-3);
+      if (this.#trailerText.length > max) throw bad(`Trailers are longer than ${max} bytes.`, 'headersTooLarge');
       return input.length;
     }
-    if (end > 0) {
+    const taken = end + 4 - tail.length;
+    const text = this.#trailerText + piece.slice(0, taken);
+    if (text.length > 2) {
       const values = emptyFieldValues();
-      readFields(text, 0, end + 2, 'trailer', this.#limits.trailerFieldsMax, 'ALLOW', values);
+      readFields(text, 0, text.length - 2, 'trailer', this.#limits.trailerFieldsMax, 'ALLOW', values);
       if (values.fields.length > 0) this.trailers = new Headers(values.fields);
     }
     this.#state = DONE;
     this.#trailerText = '';
-    return at + end + 4 - before;
+    return at + taken;
   }
 }
 

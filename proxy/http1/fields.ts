@@ -241,3 +241,9 @@ export function hasToken(list: string | undefined, token: string): boolean {
   for (const member of list.toLowerCase().split(',')) if (member.trim() === token) return true;
   return false;
 }
+
+/** Throws for a bare LF in `text[from…]`. */
+export function checkLineEnds(text: string, from: number): void {
+  for (let i = text.indexOf('\n', from); i !== -1; i = text.indexOf('\n', i + 1))
+    if (text.charCodeAt(i - 1) !== 0x0d) throw bad('A line ends with a bare LF.');
+}

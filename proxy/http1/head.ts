@@ -1,6 +1,6 @@
 /** Message heads: reads a request or response head from one latin1 string, strictly as RFC 9112 says, into one reused object. */
 import { HOST, HOST_V6, TARGET, TOKEN, VALUE } from './chars.ts';
-import { bad, emptyFieldValues, hasToken, readFields } from './fields.ts';
+import { bad, checkLineEnds, emptyFieldValues, hasToken, readFields } from './fields.ts';
 import type { FieldValues, UnderscorePolicy } from './fields.ts';
 
 export interface HeadLimits {
@@ -245,12 +245,6 @@ export function checkPartialHead(text: string, at: number, searched: number, lim
 }
 
 const METHOD_AND_VERSION_BYTES_MAX = 64;
-
-/** Throws for a bare LF in `text[from…]`. */
-export function checkLineEnds(text: string, from: number): void {
-  for (let i = text.indexOf('\n', from); i !== -1; i = text.indexOf('\n', i + 1))
-    if (text.charCodeAt(i - 1) !== 0x0d) throw bad('A line ends with a bare LF.');
-}
 
 function threeDigits(text: string, at: number): boolean {
   for (let i = at; i < at + 3; i++) {

@@ -272,7 +272,9 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   // ---- ResponderOwner ------------------------------------------------------------------------------------------------
 
   endsAfterAnswer(): boolean {
-    return this.#draining || this.#halfClosed || this.#state === BODY || this.#state === DISCARD;
+    // A client that has ended its side may have sent more requests before that.
+    const lastRequest = this.#halfClosed && this.#pending === undefined;
+    return this.#draining || lastRequest || this.#state === BODY || this.#state === DISCARD;
   }
 
   answerWritten(): void {

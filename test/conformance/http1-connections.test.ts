@@ -68,6 +68,16 @@ describe('messages one after the other', () => {
     expect(closed).toBe(true);
   });
 
+  test('all pipelined requests are answered to a client that has ended its side', async () => {
+    await start();
+
+    const { text, closed } = await talk(proxy.port, [get('/a') + get('/b') + get('/c')], { end: true });
+
+    expect(statuses(text)).toEqual([200, 200, 200]);
+    expect(text).toContain('Connection: close\r\n');
+    expect(closed).toBe(true);
+  });
+
   test('max requests per connection ends it on both sides', async () => {
     await start({ settings: { maxRequestsPerConnection: 2 }, pool: { client: { maxRequestsPerConnection: 1 } } });
 

@@ -1,0 +1,3 @@
+module meshwork.dev/conformance/parsers
+
+go 1.20
