@@ -32,7 +32,16 @@ export function parseResources(text: string, origin: Origin): Parsed {
   };
   let documents: Document.Parsed[];
   try {
-    documents = [...parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, merge: true, strict: true, uniqueKeys: true, logLevel: 'error' })];
+    documents = [
+      ...parseAllDocuments(text, {
+        lineCounter: lines,
+        prettyErrors: false,
+        merge: true,
+        strict: true,
+        uniqueKeys: true,
+        logLevel: 'error',
+      }),
+    ];
   } catch (error) {
     // The parser recurses: what it cannot hold ends here, whatever it is.
     return { resources, problems: [{ origin, resource: '', field: '', message: `cannot be read as YAML: ${messageOf(error)}` }] };
