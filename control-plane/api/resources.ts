@@ -50,11 +50,19 @@ export const resources: Area = (app, context) => {
   );
   app.post(
     '/api/v1/resources',
-    { schema: doc({ tag: 'resources', summary: 'Creates one or several resources, all or none. JSON or YAML.', query: writeQuery }) },
+    {
+      schema: doc({
+        tag: 'resources',
+        summary: 'Creates one or several resources, all or none. JSON or YAML.',
+        takesResources: true,
+        query: writeQuery,
+      }),
+    },
     (request, reply) => {
       const parsed = parsedBody(request);
+      const known = new Map(context.resources().map((resource) => [resourceKey(resource), resource]));
       for (const resource of parsed) {
-        const there = find(context, resource.kind, resource.metadata.namespace, resource.metadata.name);
+        const there = context.api.get(resourceKey(resource)) ?? known.get(resourceKey(resource));
         if (there !== undefined)
           throw new ApiProblem(409, `${nameOf(resourceKey(resource))} exists already${fromWhere(there)}; replace it with PUT and If-Match`);
       }
@@ -87,6 +95,7 @@ export const resources: Area = (app, context) => {
       schema: doc({
         tag: 'resources',
         summary: 'Creates or replaces one resource. Replacing needs If-Match.',
+        takesResources: true,
         query: writeQuery,
         path: PATH,
         headers: CONDITIONS,

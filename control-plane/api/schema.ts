@@ -7,6 +7,8 @@ export interface RouteDoc {
   readonly summary: string;
   readonly query?: z.ZodType;
   readonly body?: z.ZodType;
+  /** The body is what users write: resources as JSON or YAML. */
+  readonly takesResources?: true;
   /** Names of path parameters with what they mean. */
   readonly path?: Readonly<Record<string, string>>;
   readonly headers?: Readonly<Record<string, string>>;
@@ -41,6 +43,20 @@ const PROBLEM = {
   },
 };
 
+const RESOURCES = {
+  content: {
+    'application/json': {
+      schema: {
+        type: 'object',
+        description: 'A Service, HTTPRoute, Workload … as in a manifest, or a List of them.',
+        properties: { apiVersion: { type: 'string' }, kind: { type: 'string' }, metadata: { type: 'object' }, spec: { type: 'object' } },
+        required: ['apiVersion', 'kind'],
+      },
+    },
+    'application/yaml': { schema: { type: 'string', description: 'One or several documents.' } },
+  },
+};
+
 /** A route's schema for the OpenAPI document. */
 export function doc(route: RouteDoc): FastifySchema {
   const strings = (fields: Readonly<Record<string, string>>, required: boolean): Record<string, unknown> => ({
@@ -53,6 +69,7 @@ export function doc(route: RouteDoc): FastifySchema {
     summary: route.summary,
     ...(route.query === undefined ? {} : { querystring: jsonSchema(route.query) }),
     ...(route.body === undefined ? {} : { body: jsonSchema(route.body) }),
+    ...(route.takesResources === undefined ? {} : { body: RESOURCES }),
     ...(route.path === undefined ? {} : { params: strings(route.path, true) }),
     ...(route.headers === undefined ? {} : { headers: strings(route.headers, false) }),
     response: { 200: { description: 'As asked.', type: 'object', additionalProperties: true }, default: PROBLEM },

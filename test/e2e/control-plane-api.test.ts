@@ -212,6 +212,8 @@ test('the OpenAPI document names every path', async () => {
       '/api/v1/tokens',
     ]),
   );
+  expect(Object.keys(json.paths['/api/v1/resources'].post.requestBody.content)).toEqual(['application/json', 'application/yaml']);
+  expect(json.paths['/api/v1/registrations'].post.requestBody.content['application/json'].schema.properties.address).toBeDefined();
   for (const path of Object.values(json.paths) as Record<string, { summary?: string }>[])
     for (const operation of Object.values(path)) expect(operation.summary).toBeTruthy();
 });

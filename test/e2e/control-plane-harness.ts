@@ -159,7 +159,7 @@ function credentialsOf(tls: ClientOptions['tls']): ChannelCredentials {
 export async function eventually<T>(
   what: string,
   check: () => T | undefined | false | Promise<T | undefined | false>,
-  msMax = 10_000,
+  msMax = 30_000,
 ): Promise<T> {
   const clock = systemClock();
   const startMs = clock.now();
