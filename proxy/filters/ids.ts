@@ -1,7 +1,8 @@
 /** Random ids in hex: request ids (UUID version 4), trace and span ids. Not secrets. */
 import type { Random } from '../../lib/random.ts';
 
-const HEX: readonly string[] = Array.from({ length: 65_536 }, (_, value) => value.toString(16).padStart(4, '0'));
+/** Two digits an entry: a table of four would not fit the processor's nearest cache and takes twice the time. */
+const HEX: readonly string[] = Array.from({ length: 256 }, (_, value) => value.toString(16).padStart(2, '0'));
 
 /** A UUID version 4 (RFC 9562 section 5.4). */
 export function uuid(random: Random): string {
@@ -9,9 +10,28 @@ export function uuid(random: Random): string {
   const b = word(random);
   const c = word(random);
   const d = word(random);
-  const version = HEX[(b & 0x0fff) | 0x4000]!;
-  const variant = HEX[((c >>> 16) & 0x3fff) | 0x8000]!;
-  return `${HEX[a >>> 16]!}${HEX[a & 0xffff]!}-${HEX[b >>> 16]!}-${version}-${variant}-${HEX[c & 0xffff]!}${HEX[d >>> 16]!}${HEX[d & 0xffff]!}`;
+  return (
+    HEX[a >>> 24]! +
+    HEX[(a >>> 16) & 255]! +
+    HEX[(a >>> 8) & 255]! +
+    HEX[a & 255]! +
+    '-' +
+    HEX[b >>> 24]! +
+    HEX[(b >>> 16) & 255]! +
+    '-' +
+    HEX[((b >>> 8) & 15) | 64]! +
+    HEX[b & 255]! +
+    '-' +
+    HEX[((c >>> 24) & 63) | 128]! +
+    HEX[(c >>> 16) & 255]! +
+    '-' +
+    HEX[(c >>> 8) & 255]! +
+    HEX[c & 255]! +
+    HEX[d >>> 24]! +
+    HEX[(d >>> 16) & 255]! +
+    HEX[(d >>> 8) & 255]! +
+    HEX[d & 255]!
+  );
 }
 
 /** 32 hex digits, never all zero (W3C Trace Context section 3.2.2.3). */
@@ -26,9 +46,11 @@ export function spanId(random: Random): string {
 }
 
 function hex64(random: Random): string {
-  const a = word(random);
-  const b = word(random);
-  return HEX[a >>> 16]! + HEX[a & 0xffff]! + HEX[b >>> 16]! + HEX[b & 0xffff]!;
+  return hex(word(random)) + hex(word(random));
+}
+
+function hex(value: number): string {
+  return HEX[value >>> 24]! + HEX[(value >>> 16) & 0xff]! + HEX[(value >>> 8) & 0xff]! + HEX[value & 0xff]!;
 }
 
 function word(random: Random): number {
