@@ -1,0 +1,125 @@
+import { expect, test } from '@jest/globals';
+import { EMPTY_SNAPSHOT } from '../xds/snapshot.ts';
+import { warm } from './warming.ts';
+import type { Want } from './warming.ts';
+import type { Cluster, Listener, LoadAssignment, RouteConfiguration, Secret, Snapshot } from '../xds/snapshot.ts';
+
+// Only what warming looks at; the rest of a resource does not matter here.
+const eds = (name: string, secret?: string): Cluster =>
+  ({
+    name,
+    type: 'EDS',
+    tlsMatches: [],
+    ...(secret === undefined ? {} : { tls: { certificates: [{ kind: 'sds', name: secret }] } }),
+  }) as unknown as Cluster;
+const endpoints = (clusterName: string): LoadAssignment => ({ clusterName, localities: [] }) as unknown as LoadAssignment;
+const route = (name: string, ...clusters: string[]): RouteConfiguration =>
+  ({
+    name,
+    virtualHosts: [
+      { routes: clusters.map((cluster) => ({ action: { kind: 'forward', target: { kind: 'cluster', cluster }, mirrors: [] } })) },
+    ],
+  }) as unknown as RouteConfiguration;
+const listener = (name: string, rdsName: string): Listener =>
+  ({ name, filterChains: [{ filters: [{ kind: 'http', http: { rdsName } }] }] }) as unknown as Listener;
+const secret = (name: string): Secret => ({ name, content: { kind: 'certificate', chainPem: '', keyPem: '' } });
+
+const byName = <T extends { name?: string; clusterName?: string }>(...items: T[]): Map<string, T> =>
+  new Map(items.map((item) => [(item.name ?? item.clusterName)!, item]));
+
+function snapshot(parts: {
+  clusters?: Cluster[];
+  endpoints?: LoadAssignment[];
+  routes?: RouteConfiguration[];
+  listeners?: Listener[];
+  secrets?: Secret[];
+}): Snapshot {
+  return {
+    clusters: byName(...(parts.clusters ?? [])),
+    endpoints: byName(...(parts.endpoints ?? [])),
+    routes: byName(...(parts.routes ?? [])),
+    listeners: byName(...(parts.listeners ?? [])),
+    secrets: byName(...(parts.secrets ?? [])),
+  };
+}
+
+const NONE: ReadonlySet<Want> = new Set();
+const names = (snapshotPart: ReadonlyMap<string, unknown>): string[] => [...snapshotPart.keys()];
+
+test('a chain of needs is held back as a whole and told from the bottom', () => {
+  const target = snapshot({ clusters: [eds('a')], routes: [route('r', 'a')], listeners: [listener('l', 'r')] });
+
+  const held = warm(target, EMPTY_SNAPSHOT, NONE);
+
+  expect([names(held.snapshot.clusters), names(held.snapshot.routes), names(held.snapshot.listeners)]).toEqual([[], [], []]);
+  expect(Object.fromEntries(held.waiting)).toEqual({ 'cluster a': ['endpoints a'], 'route r': ['cluster a'], 'listener l': ['route r'] });
+});
+
+test('it comes in force when the last need is met', () => {
+  const target = snapshot({
+    clusters: [eds('a')],
+    endpoints: [endpoints('a')],
+    routes: [route('r', 'a')],
+    listeners: [listener('l', 'r')],
+  });
+
+  const warmed = warm(target, EMPTY_SNAPSHOT, NONE);
+
+  expect(names(warmed.snapshot.listeners)).toEqual(['l']);
+  expect(warmed.waiting.size).toBe(0);
+});
+
+test('a changed route keeps its old version until its new cluster is warm', () => {
+  const old = route('r', 'a');
+  const applied = snapshot({ clusters: [eds('a')], endpoints: [endpoints('a')], routes: [old], listeners: [listener('l', 'r')] });
+  const target = { ...applied, clusters: new Map([...applied.clusters, ['b', eds('b')]]), routes: byName(route('r', 'b')) };
+
+  expect(warm(target, applied, NONE).snapshot.routes.get('r')).toBe(old);
+  expect(
+    warm({ ...target, endpoints: new Map([...applied.endpoints, ['b', endpoints('b')]]) }, applied, NONE).snapshot.routes.get('r'),
+  ).toBe(target.routes.get('r'));
+});
+
+test('a removed cluster stays while a route in force names it, and goes when it was waited for long enough', () => {
+  const applied = snapshot({
+    clusters: [eds('a')],
+    endpoints: [endpoints('a')],
+    routes: [route('r', 'a')],
+    listeners: [listener('l', 'r')],
+  });
+  const target = { ...applied, clusters: new Map(), endpoints: new Map() };
+
+  const kept = warm(target, applied, NONE);
+  const gone = warm(target, applied, new Set<Want>(['removal a']));
+
+  expect(kept.snapshot.clusters.get('a')).toBe(applied.clusters.get('a'));
+  expect(kept.snapshot.endpoints.get('a')).toBe(applied.endpoints.get('a'));
+  expect(kept.waiting.get('removal of cluster a')).toEqual(['removal a']);
+  expect(names(gone.snapshot.clusters)).toEqual([]);
+});
+
+test('clusters wait for secrets too, and what was given up is gone without', () => {
+  const target = snapshot({ clusters: [eds('a', 'cert')], endpoints: [endpoints('a')] });
+
+  expect(warm(target, EMPTY_SNAPSHOT, NONE).waiting.get('cluster a')).toEqual(['secret cert']);
+  expect(names(warm(target, EMPTY_SNAPSHOT, new Set<Want>(['secret cert'])).snapshot.clusters)).toEqual(['a']);
+});
+
+test('a route that its listener still needs stays after it was removed', () => {
+  const applied = snapshot({
+    clusters: [eds('a')],
+    endpoints: [endpoints('a')],
+    routes: [route('r', 'a')],
+    listeners: [listener('l', 'r')],
+  });
+
+  expect(names(warm({ ...applied, routes: new Map() }, applied, NONE).snapshot.routes)).toEqual(['r']);
+});
+
+test('secrets that did not change are the same map, so that nothing is built anew', () => {
+  const applied = snapshot({ secrets: [secret('s')] });
+
+  expect(warm({ ...applied, secrets: new Map(applied.secrets) }, applied, NONE).snapshot.secrets).toBe(applied.secrets);
+  expect(warm({ ...applied, secrets: byName(secret('s')) }, applied, NONE).snapshot.secrets).not.toBe(applied.secrets);
+  expect(names(warm({ ...applied, secrets: new Map() }, applied, NONE).snapshot.secrets)).toEqual([]);
+});
