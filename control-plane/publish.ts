@@ -20,6 +20,8 @@ export interface Publisher {
   readonly current: number;
   /** A stream has said who it is: gets the newest world at once. Answers the record; throws when it cannot be built for. */
   connect(id: string, stream: ProxyStream): ConnectedProxy;
+  /** Resolves when another proxy may be connected: at once while there is little to do, a few per turn of the event loop after an outage. */
+  turn(): Promise<void>;
   /** Something of all proxies that is not of the world (the trust bundle) has changed: a round begins. Answers its number. */
   touch(): number;
   /** Something of one proxy alone (its certificate) has changed: it gets that in one of the next turns. */
@@ -56,6 +58,8 @@ export function createPublisher(deps: PublisherDeps): Publisher {
   let firstAtMs: number | undefined;
   let cancel = (): void => undefined;
   let hurry = false;
+  let admitted = Promise.resolve();
+  let admittingMs = Number.NEGATIVE_INFINITY;
   const refreshing = new Set<string>();
   let refreshed: Promise<void> | undefined;
   let round: Promise<void> | undefined;
@@ -155,6 +159,14 @@ export function createPublisher(deps: PublisherDeps): Publisher {
   return {
     get current() {
       return current;
+    },
+    turn() {
+      admitted = admitted.then(async () => {
+        if (clock.now() - admittingMs <= SLICE_MS) return;
+        await turn(clock);
+        admittingMs = clock.now();
+      });
+      return admitted;
     },
     connect(id, stream) {
       const proxy = proxies.add(id, stream);

@@ -92,6 +92,7 @@ function createHandler(deps: ServeDeps): { readonly handler: DiscoveryHandler; r
   const { identities, proxies, publisher, log, metrics } = deps;
   const served = new Map<ServerStream, Served>();
   const bindings = new WeakMap<ServerStream, Binding>();
+  const waiting = new Map<ServerStream, Caller>();
   const count = (): void => {
     const flavours = new Map<string, number>();
     for (const { proxy } of served.values()) flavours.set(proxy.node?.flavour ?? '', (flavours.get(proxy.node?.flavour ?? '') ?? 0) + 1);
@@ -111,9 +112,13 @@ function createHandler(deps: ServeDeps): { readonly handler: DiscoveryHandler; r
     }
   };
   const handler: DiscoveryHandler = {
-    identified(stream, info) {
+    async identified(stream, info) {
       const caller = identities.authenticate(credentialsOf(stream.peer));
       identities.checkClaim(caller, info, deps.world.current);
+      // After an outage all come at once; each costs a build, so they take turns.
+      waiting.set(stream, caller);
+      await publisher.turn();
+      if (!waiting.delete(stream)) return;
       const keeper = caller.identity === undefined ? undefined : identities.keeperFor(info.id, caller);
       const release = keeper?.use() ?? NOTHING_TO_RELEASE;
       try {
@@ -160,6 +165,7 @@ function createHandler(deps: ServeDeps): { readonly handler: DiscoveryHandler; r
       if (known !== undefined) proxies.observe(known.proxy);
     },
     closed(stream, error) {
+      waiting.delete(stream);
       const known = served.get(stream);
       if (known === undefined) return;
       served.delete(stream);
@@ -171,7 +177,7 @@ function createHandler(deps: ServeDeps): { readonly handler: DiscoveryHandler; r
   };
   /** Streams that came in by a lease go with it. */
   const endLease = (id: string): void => {
-    for (const [stream, { caller }] of served)
+    for (const [stream, caller] of [...waiting, ...[...served].map(([stream, { caller }]) => [stream, caller] as const)])
       if (caller.lease === id) stream.close(CODES.unauthenticated, `the lease ${id} has ended; register again`);
   };
   return { handler, endLease };
