@@ -10,7 +10,7 @@ import { latin1 } from './bytes.ts';
 import { bad, checkLineEnds } from './fields.ts';
 import { newResponseHead, readResponseHead } from './head.ts';
 import type { HeadLimits } from './head.ts';
-import { kept, readFrom, stopReadFrom } from './reading.ts';
+import { kept, readFrom, stopReadFrom, wasReset } from './reading.ts';
 import { BodyWriter, requestHead, writeMessage } from './write.ts';
 import type { WriterOwner } from './write.ts';
 
@@ -343,7 +343,7 @@ export class ClientConnection implements BodySource, WriterOwner {
   }
 
   #onEnd(): void {
-    if (this.#state === BODY && this.#reader.untilClose) {
+    if (this.#state === BODY && this.#reader.untilClose && !wasReset(this.#socket)) {
       const body = this.#reader.drop();
       this.#complete(true);
       body?.end(undefined);

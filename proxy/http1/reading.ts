@@ -70,6 +70,15 @@ export function kept(chunk: Buffer): Buffer {
   return shared !== undefined && chunk.buffer === shared.buffer ? Buffer.from(chunk) : chunk;
 }
 
+/**
+ * At the end of a socket's stream: was it a reset and no end? Some versions of libuv report a hang-up after a short read as an orderly end.
+ * A connection that was reset has no peer any more, one that was ended has.
+ */
+export function wasReset(socket: Socket): boolean {
+  const handle = (socket as unknown as { _handle: { getpeername?: (out: object) => number } | null })._handle;
+  return handle !== null && typeof handle?.getpeername === 'function' && handle.getpeername({}) !== 0;
+}
+
 /** Does this Node let sockets read into the shared buffer? For tests and the start-up log. */
 export function readsShared(): boolean {
   keys ??= findKeys();
