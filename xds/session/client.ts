@@ -1,18 +1,14 @@
 /** The client's side of xDS over many streams, state of the world or delta: subscriptions and responses in, requests and updates out, no I/O. */
 import type { Clock } from '../../lib/clock.ts';
 import type { DiscoveryRequest, DiscoveryResponse, Mode, NodeInfo, WireResource } from './messages.ts';
+import { sortResponse } from './received.ts';
+import type { ReceivedResource } from './received.ts';
 import { RequestedType } from './requested-type.ts';
 import type { Problem, ResourceStatus } from './requested-type.ts';
 import { pushRank, shortName } from './type-urls.ts';
 
+export type { ReceivedResource } from './received.ts';
 export type { Problem, ResourceStatus } from './requested-type.ts';
-
-export interface ReceivedResource {
-  readonly name: string;
-  readonly version: string;
-  readonly typeUrl: string;
-  readonly bytes: Uint8Array;
-}
 
 /** What changed. The owner answers each with `settle`, and gets no other before that: this is the flow control (rule 49). */
 export interface ClientUpdate {
@@ -183,53 +179,17 @@ export class ClientSession {
     }
   }
 
-  /** Sorts a response into an update; undefined when nobody needs to hear of it (it is then answered already). */
+  /** Undefined when nobody needs to hear of the response; it is then answered already. */
   #responseJob(response: DiscoveryResponse): Job | undefined {
     const type = this.#types.get(response.typeUrl);
     if (type === undefined) return undefined;
-    const problems: Problem[] = [];
-    const seen = new Map<string, WireResource>();
-    const duplicates = new Set<string>();
-    let bodies = 0;
-    for (const resource of response.resources) {
-      if (resource.typeUrl !== response.typeUrl) {
-        problems.push({
-          name: resource.name,
-          message: `type ${resource.typeUrl} does not match the type of the response, ${response.typeUrl}`,
-        });
-        continue;
-      }
-      if (seen.has(resource.name)) duplicates.add(resource.name);
-      seen.set(resource.name, resource);
-      if (resource.bytes !== undefined) bodies += 1;
-    }
-    for (const name of duplicates) problems.push({ name, message: 'appears more than once in one response' });
-    const upserts: ReceivedResource[] = [];
-    const unknown: string[] = [];
-    for (const resource of seen.values()) {
-      const { name, version, typeUrl, bytes } = resource;
-      if (!type.matches(name, resource.aliases) || duplicates.has(name)) continue;
-      if (bytes !== undefined) upserts.push({ name, version, typeUrl, bytes });
-      else if (type.versions.get(name) === version) this.#refresh(type, resource);
-      // Without a body and never had: the server knows of no such thing (rule 44).
-      else if (!type.versions.has(name)) unknown.push(...[name, ...(resource.aliases ?? [])].filter((one) => type.names.has(one)));
-    }
-    const heartbeat = response.resources.length > 0 && bodies === 0 && problems.length === 0 && unknown.length === 0;
-    const bad = new Set(problems.map((problem) => problem.name));
-    const removals = heartbeat && response.mode === 'sotw' ? [] : this.#removals(type, response, seen, bad);
-    removals.push(...unknown);
+    const { upserts, removals, heartbeats, problems, news } = sortResponse(type, response);
+    for (const resource of heartbeats) this.#refresh(type, resource);
     const update: ClientUpdate = { cause: 'response', typeUrl: type.typeUrl, version: response.versionInfo, upserts, removals };
     const job = { update, nonce: response.nonce, epoch: this.#epoch, resources: response.resources, problems };
-    if ((!heartbeat || removals.length > 0) && type.isWanted) return job;
+    if (news && type.isWanted) return job;
     this.#finish(job, []);
     return undefined;
-  }
-
-  #removals(type: RequestedType, response: DiscoveryResponse, seen: ReadonlyMap<string, WireResource>, bad: ReadonlySet<string>): string[] {
-    if (response.mode === 'delta') return response.removed.filter((name) => type.matches(name) || type.versions.has(name));
-    if (!type.fullState) return [];
-    const aliases = new Set([...seen.values()].flatMap((resource) => resource.aliases ?? []));
-    return [...new Set([...type.versions.keys(), ...type.names])].filter((name) => !seen.has(name) && !aliases.has(name) && !bad.has(name));
   }
 
   #localJob(update: ClientUpdate): Job | undefined {

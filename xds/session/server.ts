@@ -2,54 +2,14 @@
 import type { Clock } from '../../lib/clock.ts';
 import { CODES, StreamError, canonicalNode, takesWrappedResources } from './messages.ts';
 import type { DiscoveryRequest, DiscoveryResponse, EncodedResource, Mode, NodeInfo, WireResource } from './messages.ts';
+import type { ServerEvent, ServerSessionOptions, TypeStatus } from './server-options.ts';
 import { ServedType } from './served-type.ts';
 import type { Plan, ResourceSet, Verdict } from './served-type.ts';
-import type { NameBudget, SubscriptionChange } from './subscription.ts';
+import type { NameBudget } from './subscription.ts';
 import { DEPENDANTS, PREREQUISITES, REFERRERS, pushRank } from './type-urls.ts';
 
 export type { ResourceSet } from './served-type.ts';
-
-export type ServerEvent =
-  | { readonly kind: 'identified'; readonly node: NodeInfo }
-  | { readonly kind: 'subscribed'; readonly typeUrl: string; readonly change: SubscriptionChange }
-  | { readonly kind: 'sent'; readonly typeUrl: string; readonly version: string; readonly nonce: string; readonly resources: number }
-  | { readonly kind: 'acked'; readonly typeUrl: string; readonly version: string; readonly nonce: string }
-  | { readonly kind: 'nacked'; readonly typeUrl: string; readonly version: string; readonly nonce: string; readonly message: string }
-  | { readonly kind: 'stale'; readonly typeUrl: string; readonly nonce: string };
-
-export interface ServerSessionOptions {
-  readonly mode: Mode;
-  /** Set for the per-type services; undefined for the aggregated one. */
-  readonly typeUrl?: string;
-  readonly clock: Clock;
-  /** Told when `next()` may have something: after a timer, a publish or a request. */
-  readonly onWork?: () => void;
-  readonly onEvent?: (event: ServerEvent) => void;
-  /** Different types on one stream; default 64. */
-  readonly typesMax?: number;
-  /** Names per type; default 100,000. */
-  readonly namesMax?: number;
-  /** Characters of all names that a stream holds; default 16 Mi. */
-  readonly nameCharsMax?: number;
-  /** A delta response is split beyond this; default 32 MiB. A full-state response cannot be. */
-  readonly responseBytesMax?: number;
-  /** Longest that make-before-break holds a type back for another's answer; default 5,000. */
-  readonly holdMsMax?: number;
-}
-
-/** Where a type stands on a stream, in CSDS's words. */
-export interface TypeStatus {
-  readonly typeUrl: string;
-  readonly wildcard: boolean;
-  readonly names: readonly string[];
-  /** NOT_SENT: nothing yet; STALE: sent and not answered; SYNCED: acknowledged; ERROR: rejected. */
-  readonly state: 'SYNCED' | 'NOT_SENT' | 'STALE' | 'ERROR';
-  readonly sentVersion: string;
-  readonly ackedVersion: string;
-  readonly error: string;
-  /** Nothing waits to be sent and nothing waits for an answer. */
-  readonly settled: boolean;
-}
+export type { ServerEvent, ServerSessionOptions, TypeStatus } from './server-options.ts';
 
 export class ServerSession {
   readonly mode: Mode;
