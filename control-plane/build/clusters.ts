@@ -222,7 +222,7 @@ function cluster(name: string): Omit<Cluster, 'type'> {
     maxRequestsPerConnection: 0,
     idleTimeoutMs: UPSTREAM_IDLE_TIMEOUT_MS,
     dnsRefreshMs: 5_000,
-    respectDnsTtl: true,
+    respectDnsTtl: false,
     dnsLookupFamily: 'V4_PREFERRED',
     panicThresholdPercent: 0,
     localityWeighted: false,

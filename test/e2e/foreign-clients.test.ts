@@ -1,20 +1,20 @@
 /** Data planes that are not ours take what the control plane builds: a proxyless gRPC client, and a real Envoy where there is one. */
 import { afterEach, expect, test } from '@jest/globals';
-import { execFile, spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
-import { accessSync, constants, writeFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { freePorts } from '../../cli/ports.ts';
+import { CONNECTIONS_MAX, launchEnvoy, withEnvoy } from '../support/envoy.ts';
 import { eventually } from '../support/mesh.ts';
 import { cleanUp, startForTest, temporaryDirectory } from './control-plane-harness.ts';
 import type { Running } from './control-plane-harness.ts';
 
 const GRPC_CLIENT = fileURLToPath(new URL('../support/grpc-xds-client.ts', import.meta.url));
-const cleanups: (() => void)[] = [];
+const cleanups: (() => void | Promise<void>)[] = [];
 afterEach(async () => {
-  for (const undo of cleanups.splice(0).reverse()) undo();
+  for (const undo of cleanups.splice(0).reverse()) await undo();
   await cleanUp();
 });
 
@@ -83,24 +83,6 @@ spec:
   expect(await proxyView(controlPlane)).toMatchObject({ flavour: 'grpc', state: 'acked', message: '' });
 }, 90_000);
 
-/** `ENVOY` names the program; else it is looked for on PATH. */
-function findEnvoy(): string | undefined {
-  const candidates =
-    process.env['ENVOY'] === undefined
-      ? (process.env['PATH'] ?? '').split(delimiter).map((directory) => join(directory, 'envoy'))
-      : [process.env['ENVOY']];
-  return candidates.find((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
-const envoy = findEnvoy();
-const withEnvoy = envoy === undefined ? test.skip : test;
-
 /** Every kind of route, filter and policy at once, around one instance without a sidecar. */
 const EVERYTHING = (applicationPort: number, outboundPort: number, inboundPort: number): string => `
 { apiVersion: v1, kind: Service, metadata: { name: web }, spec: { selector: { app: web }, ports: [{ name: http, port: 80, targetPort: http }] } }
@@ -149,6 +131,7 @@ function envoyBootstrap(xdsPort: number, adminPort: number): object {
   return {
     node: { id: 'me.default', cluster: 'me', metadata: { NAMESPACE: 'default' } },
     admin: { address: { socket_address: { address: '127.0.0.1', port_value: adminPort } } },
+    overload_manager: { resource_monitors: [CONNECTIONS_MAX] },
     dynamic_resources: {
       ads_config: {
         api_type: 'DELTA_GRPC',
@@ -174,7 +157,7 @@ function envoyBootstrap(xdsPort: number, adminPort: number): object {
 }
 
 withEnvoy(
-  'a real Envoy acknowledges every kind of route, filter and policy, and does what they say (skipped without ENVOY or an envoy on PATH)',
+  'a real Envoy acknowledges every kind of route, filter and policy, warns of nothing, and does what they say',
   async () => {
     const [outboundPort, inboundPort, adminPort] = (await freePorts(3)) as [number, number, number];
     const application = createServer((incoming, outgoing) =>
@@ -189,8 +172,8 @@ withEnvoy(
     const controlPlane = await controlPlaneOf(EVERYTHING(typeof address === 'object' ? address!.port : 0, outboundPort, inboundPort));
     const config = join(temporaryDirectory(), 'envoy.json');
     writeFileSync(config, JSON.stringify(envoyBootstrap(controlPlane.addresses.xds.port, adminPort)));
-    const program: ChildProcess = spawn(envoy!, ['-c', config, '--disable-hot-restart', '-l', 'error'], { stdio: 'ignore' });
-    cleanups.push(() => void program.kill('SIGKILL'));
+    const envoy = launchEnvoy(config);
+    cleanups.push(() => envoy.kill());
     const call = (
       path: string,
       headers: Readonly<Record<string, string>> = {},
@@ -235,6 +218,7 @@ withEnvoy(
     expect(JSON.parse(whole.body)).toMatchObject({ url: '/all?q=abc' });
     expect((await call('/', { 'x-fault': 'yes' })).status).toBe(418);
     expect(await proxyView(controlPlane)).toMatchObject({ flavour: 'envoy', message: '' });
+    expect(envoy.warnings()).toEqual([]);
   },
   150_000,
 );

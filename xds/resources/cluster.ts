@@ -153,7 +153,8 @@ export function newCluster(cluster: Cluster): WireCluster {
       transportSocket: encodeUpstreamTls(tls),
     })),
     typedExtensionProtocolOptions: encodeUpstreamHttp(cluster),
-    dnsRefreshRate: toDuration(cluster.dnsRefreshMs),
+    // Envoy warns of the field wherever it is set, and its default says the same.
+    ...(cluster.dnsRefreshMs === DNS_REFRESH_MS ? {} : { dnsRefreshRate: toDuration(cluster.dnsRefreshMs) }),
     respectDnsTtl: cluster.respectDnsTtl,
     dnsLookupFamily: LookupFamily[cluster.dnsLookupFamily],
     perConnectionBufferLimitBytes: cluster.perConnectionBufferBytesMax,
