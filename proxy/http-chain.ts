@@ -5,7 +5,9 @@ import { compileFilters } from './filters/compose.ts';
 import { compileEdge } from './filters/edge.ts';
 import { httpStats } from './filters/http-stats.ts';
 import { istioMetrics } from './filters/istio-metrics.ts';
-import { mapErrors } from './filters/local-response.ts';
+import { compileLocalReply } from './filters/local-reply.ts';
+import { answers } from './filters/local-response.ts';
+import { ConfigReader } from './filters/config.ts';
 import { observe } from './filters/observe.ts';
 import { compileTracing } from './filters/tracing-config.ts';
 import { serveHttp1 } from './http1/server.ts';
@@ -116,9 +118,14 @@ function compileParts(manager: HttpConnectionManager, listener: Listener, path: 
         ];
   const traces = compileTracing(manager, outbound ? 'client' : 'server', `${path}.tracing`, deps);
   const observers: Observer[] = [stats.observer, ...metrics, ...traces.observers, ...compileAccessLogs(manager.accessLogs, path, deps)];
+  const quiet = new ConfigReader(path, manager.httpFilters.at(-1)?.config ?? {}).boolean('suppressEnvoyHeaders');
+  const localReply =
+    manager.localReplyConfig === undefined
+      ? undefined
+      : compileLocalReply(new ConfigReader(`${path}.local_reply_config`, manager.localReplyConfig), deps);
   const stack = [
     observe(observers, deps.clock),
-    mapErrors,
+    answers({ clock: quiet ? undefined : deps.clock, localReply }),
     compileEdge(manager, deps.random, path),
     traces.filter,
     requestIdInResponse(manager),

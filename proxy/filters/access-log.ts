@@ -75,10 +75,10 @@ function compileLine(reader: ConfigReader): (exchange: Exchange) => string {
   return compileTextFormat(text, format?.path ?? reader.path);
 }
 
-type LogFilter = (exchange: Exchange) => boolean;
+export type LogFilter = (exchange: Exchange) => boolean;
 
 /** envoy.config.accesslog.v3.AccessLogFilter. */
-function compileLogFilter(reader: ConfigReader, random: Random): LogFilter {
+export function compileLogFilter(reader: ConfigReader, random: Random): LogFilter {
   const [kind = ''] = Object.keys(reader.json);
   const inner = reader.object(kind) ?? reader.fail('', 'must name one kind of filter');
   const list = (name: string): LogFilter[] => inner.objects(name).map((item) => compileLogFilter(item, random));

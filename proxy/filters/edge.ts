@@ -51,8 +51,10 @@ export function compileEdge(http: HttpConnectionManager, random: Random, path: s
   if (details.cert || details.chain)
     throw new ConfigError(`${path}.set_current_client_cert_details`, 'cert and chain are not supported; subject, dns and uri are');
   const xfcc = compileClientCert(http);
+  const stripPort = http.stripAnyHostPort ? stripAnyPort : http.stripMatchingHostPort ? stripOwnPort : undefined;
   return (next) => (request) => {
     const headers = request.headers;
+    stripPort?.(request);
     dropLookAlikes(headers);
     const external = markOrigin(http, request);
     xfcc(headers, request.connection.tls);
@@ -125,6 +127,15 @@ function dropLookAlikes(headers: Headers): void {
     const name = fields[i]!;
     if (name.includes('_') && GUARDED_HEADERS.has(name.replaceAll('_', '-'))) fields.splice(i - 1, 3);
   }
+}
+
+function stripAnyPort(request: ProxyRequest): void {
+  if (request.upgrade !== 'connect') request.authority = request.authority.replace(/:\d+$/, '');
+}
+
+function stripOwnPort(request: ProxyRequest): void {
+  const port = `:${request.connection.localPort}`;
+  if (request.upgrade !== 'connect' && request.authority.endsWith(port)) request.authority = request.authority.slice(0, -port.length);
 }
 
 function schemeOf(connection: DownstreamConnection): string {

@@ -172,6 +172,7 @@ const OPERATORS: Readonly<Record<string, Operator>> = {
   DOWNSTREAM_TLS_VERSION: ({ request }) => request.connection.tls?.version,
   DOWNSTREAM_TLS_CIPHER: ({ request }) => request.connection.tls?.cipher,
   REQUESTED_SERVER_NAME: ({ request }) => request.connection.tls?.sni,
+  LOCAL_REPLY_BODY: ({ response }) => response?.body?.whole?.toString() ?? '',
   CONNECTION_ID: ({ request }) => request.connection.id,
   TRACE_ID: ({ request }) => orAbsent(request.info.traceId),
   GRPC_STATUS: ({ response }) => response?.headers.get('grpc-status'),

@@ -4,6 +4,7 @@ import { Headers } from '../headers.ts';
 import { wholeBody } from '../http1/body.ts';
 import { REASONS } from '../http1/error-response.ts';
 import type { Filter, ProxyRequest, ProxyResponse } from '../service.ts';
+import type { Clock } from '../../lib/clock.ts';
 
 /** A response that the proxy makes itself. `text` empty = no body. */
 export function localResponse(request: ProxyRequest, status: number, text: string, contentType = 'text/plain'): ProxyResponse {
@@ -29,22 +30,46 @@ export function errorResponse(request: ProxyRequest, error: ProxyError): ProxyRe
   return response;
 }
 
-/** Outermost but for observation: what fails inside is answered here. A client that went away gets no answer, its error goes on to the codec. */
-export const mapErrors: Filter = (next) => (request) =>
-  next(request).then(
-    (response) => {
-      const info = request.info;
-      if (info.responseDetails === '') info.responseDetails = info.endpoint === undefined ? 'direct_response' : 'via_upstream';
-      return response;
-    },
-    (thrown: unknown) => {
-      const error = ProxyError.from(thrown);
-      if (error.code !== 'downstreamReset') return errorResponse(request, error);
-      request.info.responseFlags = 'DC';
-      request.info.responseDetails = error.row.details;
-      throw error;
-    },
-  );
+/** What the connection manager says about its answers. */
+export interface AnswerOptions {
+  /** Tells how long the endpoint took, in `x-envoy-upstream-service-time`. Undefined = not told. */
+  readonly clock?: Clock | undefined;
+  /** Rewrites what the proxy answers itself (local_reply_config). */
+  readonly localReply?: ((request: ProxyRequest, response: ProxyResponse) => ProxyResponse) | undefined;
+}
+
+/**
+ * Outermost but for observation: what fails inside is answered here, and each answer gets what every answer has. A client that went away
+ * gets none, its error goes on to the codec.
+ */
+export function answers(options: AnswerOptions = {}): Filter {
+  const { clock, localReply } = options;
+  const own = (request: ProxyRequest, response: ProxyResponse): ProxyResponse =>
+    localReply === undefined ? response : localReply(request, response);
+  return (next) => (request) =>
+    next(request).then(
+      (response) => {
+        const info = request.info;
+        if (info.responseDetails !== '') return info.responseDetails === VIA_UPSTREAM ? response : own(request, response);
+        if (info.endpoint === undefined) {
+          info.responseDetails = 'direct_response';
+          return own(request, response);
+        }
+        info.responseDetails = VIA_UPSTREAM;
+        if (clock !== undefined) response.headers.set('x-envoy-upstream-service-time', String(Math.round(clock.now() - request.startMs)));
+        return response;
+      },
+      (thrown: unknown) => {
+        const error = ProxyError.from(thrown);
+        if (error.code !== 'downstreamReset') return own(request, errorResponse(request, error));
+        request.info.responseFlags = 'DC';
+        request.info.responseDetails = error.row.details;
+        throw error;
+      },
+    );
+}
+
+const VIA_UPSTREAM = 'via_upstream';
 
 export function isGrpc(request: ProxyRequest): boolean {
   const type = request.headers.get('content-type');

@@ -8,7 +8,7 @@ import { fault } from './fault.ts';
 import { headerMutation } from './header-mutation.ts';
 import { healthCheck } from './health-check.ts';
 import { localRateLimit } from './local-ratelimit.ts';
-import { errorResponse, mapErrors } from './local-response.ts';
+import { answers, errorResponse } from './local-response.ts';
 import { ProxyError } from '../errors.ts';
 import { filterHarness, textOf } from './testing.ts';
 import type { Body, BodySink } from '../service.ts';
@@ -180,7 +180,7 @@ test('a buffered body arrives in one piece, and one that is too long is 413', as
 test('errors become sentences for people and trailers for gRPC, with flag and details in the log', async () => {
   const plain = fakeRequest();
   const grpc = fakeRequest({ headers: { 'content-type': 'application/grpc+proto' } });
-  const service = mapErrors(() => Promise.reject(new ProxyError('overflow')));
+  const service = answers()(() => Promise.reject(new ProxyError('overflow')));
 
   const text = await service(plain);
   const trailers = await service(grpc);
@@ -195,10 +195,10 @@ test('errors become sentences for people and trailers for gRPC, with flag and de
 test('what nobody expected is a 500 that keeps its cause, and a client that left gets nothing', async () => {
   const request = fakeRequest();
 
-  const answer = await mapErrors(() => Promise.reject(new TypeError('x is not a function')))(request);
+  const answer = await answers()(() => Promise.reject(new TypeError('x is not a function')))(request);
 
   expect(answer.status).toBe(500);
   expect(textOf(answer)).toBe('The proxy failed while handling this request. x is not a function');
-  await expect(mapErrors(() => Promise.reject(new ProxyError('downstreamReset')))(request)).rejects.toThrow('The client went away.');
+  await expect(answers()(() => Promise.reject(new ProxyError('downstreamReset')))(request)).rejects.toThrow('The client went away.');
   expect(request.info.responseFlags).toBe('DC');
 });
