@@ -96,7 +96,7 @@ export interface ProxyResponse {
 export interface Body {
   /** Length in bytes where framing told it, else undefined. */
   readonly length: number | undefined;
-  /** The whole body when all of it was already there with the head: a writer sends it in the same write. Then `pipe` need not be called, and trailers are absent. */
+  /** The whole body when all of it was already there with the head: a writer sends it in the same write. Then `pipe` need not be called, and trailers are absent. To ask only whether it is all there, take `isWhole` (http1/body.ts), which makes no buffer. */
   readonly whole: Buffer | undefined;
   /** Starts the flow into `sink`. Called at most once. */
   pipe(sink: BodySink): void;

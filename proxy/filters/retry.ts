@@ -1,4 +1,5 @@
 /** Retries: sends a request again when its route's policy covers what went wrong, within the cluster's budget and the time that is left. */
+import { isWhole } from '../http1/body.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Random } from '../../lib/random.ts';
 import { WheelTimer } from '../../lib/wheel.ts';
@@ -41,7 +42,7 @@ interface Outcome {
 /** Retries within `rules`. `onAttempt` runs before each attempt, when `info.attemptCount` is set. */
 export function retry(rules: RetryRules, deps: RetryDeps, onAttempt?: (request: ProxyRequest) => void): Filter {
   return (next) => async (request) => {
-    const streamed = request.body !== undefined && request.body.whole === undefined;
+    const streamed = request.body !== undefined && !isWhole(request.body);
     const replay = streamed ? new ReplayBody(request.body!) : undefined;
     if (replay !== undefined) request.body = replay.view();
     request.info.attemptCount = 1;

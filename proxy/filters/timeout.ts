@@ -1,4 +1,5 @@
 /** Time-outs of a route: for the whole exchange (504 UT), for silence (504 SI), for its length (504 UMSDR), and per attempt, all on one timing wheel. */
+import { isWhole } from '../http1/body.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { WheelTimer } from '../../lib/wheel.ts';
 import type { Wheel } from '../../lib/wheel.ts';
@@ -159,7 +160,7 @@ export function routeTimeout(settings: TimeoutSettings, deps: TimeoutDeps): Filt
   // Within a shorter total the silence cannot last long enough, except while a body is still coming up.
   const idleAlways = idleTimeoutMs > 0 && (timeoutMs === 0 || idleTimeoutMs < timeoutMs);
   return (next) => async (request) => {
-    const streamed = request.body !== undefined && request.body.whole === undefined;
+    const streamed = request.body !== undefined && !isWhole(request.body);
     const timers = new Timers(request, settings, idleAlways || (streamed && idleTimeoutMs > 0), deps);
     const { total, longest, idle } = timers;
     if (longest !== undefined) deps.wheel.add(longest, request.startMs + maxDurationMs);
@@ -179,7 +180,7 @@ export function routeTimeout(settings: TimeoutSettings, deps: TimeoutDeps): Filt
     try {
       const response = await next(request);
       const body = response.body;
-      if (response.tunnel !== undefined || body === undefined || body.whole !== undefined) {
+      if (response.tunnel !== undefined || body === undefined || isWhole(body)) {
         answered = true;
         timers.stop();
         return response;

@@ -4,6 +4,11 @@ import type { Headers } from '../headers.ts';
 import type { Body, BodySink } from '../service.ts';
 import { kept } from './reading.ts';
 
+/** Is all of the body there? The same as `body.whole !== undefined`, without making a buffer of a body that is text. */
+export function isWhole(body: Body): boolean {
+  return body instanceof TextBody || body.whole !== undefined;
+}
+
 /** A body that is all there. */
 class WholeBody implements Body {
   readonly length: number;

@@ -4,7 +4,7 @@ import { ProxyError } from '../errors.ts';
 import { Headers } from '../headers.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
 import { BodyReader, TEXT_BYTES_MAX } from './body-reader.ts';
-import { TextBody } from './body.ts';
+import { isWhole } from './body.ts';
 import type { BodySource } from './body.ts';
 import { latin1 } from './bytes.ts';
 import { bad, checkLineEnds } from './fields.ts';
@@ -124,7 +124,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     if (body === undefined) {
       this.#sent = true;
       this.#socket.write(head, 'latin1');
-    } else if (body instanceof TextBody || body.whole !== undefined) {
+    } else if (isWhole(body)) {
       this.#sent = true;
       writeMessage(this.#socket, head, body);
     } else {

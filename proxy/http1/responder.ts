@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { ProxyError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
 import type { Body, ProxyRequest, ProxyResponse, Service } from '../service.ts';
-import { TextBody } from './body.ts';
+import { isWhole } from './body.ts';
 import type { ErrorResponse } from './error-response.ts';
 import { continueLine, interimHead, responseHead } from './respond.ts';
 import type { Http1Settings } from './settings.ts';
@@ -98,7 +98,7 @@ export class Responder implements WriterOwner {
     const { body, status } = response;
     const bodiless = body === undefined || request.method === 'HEAD' || status === 204 || status === 304;
     // Only a close can end a body of unknown length for a client of HTTP/1.0.
-    const closeDelimited = !bodiless && this.#minor === 0 && body.length === undefined && body.whole === undefined;
+    const closeDelimited = !bodiless && this.#minor === 0 && body.length === undefined && !isWhole(body);
     if (closeDelimited || this.#owner.endsAfterAnswer()) this.keepAlive = false;
     try {
       head = responseHead(request, response, bodiless, closeDelimited, this.#minor, this.keepAlive, this.#settings);
@@ -117,7 +117,7 @@ export class Responder implements WriterOwner {
       body?.cancel(new ProxyError('internal', 'This answer has no body.'));
       this.#socket.write(head, 'latin1');
       this.#owner.answerWritten();
-    } else if (body instanceof TextBody || body.whole !== undefined) {
+    } else if (isWhole(body)) {
       request.info.responseBytes = bodyLength(body)!;
       writeMessage(this.#socket, head, body);
       this.#owner.answerWritten();

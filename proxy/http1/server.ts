@@ -1,56 +1,26 @@
 /** The HTTP/1.1 server side of one connection: bytes in, `ProxyRequest` to the service, `ProxyResponse` out as bytes. */
 import type { Socket } from 'node:net';
-import type { Clock } from '../../lib/clock.ts';
 import { ProxyError } from '../errors.ts';
-import type { ErrorCode } from '../errors.ts';
-import type { DownstreamConnection, ProxyResponse, Service } from '../service.ts';
+import type { ProxyResponse } from '../service.ts';
 import { BodyReader, TEXT_BYTES_MAX } from './body-reader.ts';
 import type { BodySource } from './body.ts';
 import { latin1 } from './bytes.ts';
 import { errorResponse } from './error-response.ts';
-import type { ErrorResponse } from './error-response.ts';
 import { checkPartialHead, newRequestHead, readRequestHead } from './head.ts';
+import type { Http1Connection, Http1Options } from './options.ts';
 import { kept, readFrom, stopReadFrom } from './reading.ts';
 import { expectsContinue, newRequest, redirectFor } from './request.ts';
 import { responseHead } from './respond.ts';
 import { Responder } from './responder.ts';
 import type { ResponderOwner } from './responder.ts';
 import type { Http1Settings } from './settings.ts';
+import { bodyTooSlow } from './slow.ts';
 import { sweepOf } from './sweep.ts';
 import type { Sweep, Swept } from './sweep.ts';
 import { Splice } from './tunnel.ts';
 import { writeWhole } from './write.ts';
 
-/** Counters of a listener, called on the way; each is a few additions and must not throw. */
-export interface Http1Events {
-  /** A message was refused: its head before any service saw it, or its body while one did. */
-  rejected?(code: ErrorCode): void;
-  /** A head was complete, and an exchange was over. Their difference is what is under way. */
-  requestStarted?(): void;
-  requestEnded?(): void;
-}
-
-export interface Http1Options {
-  readonly connection: DownstreamConnection;
-  readonly service: Service;
-  readonly settings: Http1Settings;
-  readonly clock: Clock;
-  readonly events?: Http1Events;
-  readonly errorResponse?: ErrorResponse;
-  /** Called once when the connection is over, tunnels included. */
-  readonly onClose?: () => void;
-}
-
-/** A served connection. */
-export interface Http1Connection {
-  readonly closed: boolean;
-  /** Requests answered or under way. */
-  readonly requests: number;
-  /** Finishes what is under way, tells the client that the connection ends, and closes; idle ones close after the drain time-out. */
-  drain(): void;
-  /** Closes at once. */
-  destroy(): void;
-}
+export type { Http1Connection, Http1Events, Http1Options } from './options.ts';
 
 /**
  * Serves HTTP/1.1 on a socket until either side ends. `head` is what was read from it already. Nothing else may listen to the socket's
@@ -76,7 +46,6 @@ const AHEAD_BYTES_MAX = 64 * 1024;
 /** What is read and dropped beside an answer that ends the connection, so that a reset does not destroy it on its way. */
 const DISCARD_BYTES_MAX = 64 * 1024;
 const DISCARD_MS = 1_000;
-const RATE_GRACE_MS = 20_000;
 const EMPTY = Buffer.alloc(0);
 
 class ServerConnection implements Http1Connection, BodySource, ResponderOwner, Swept {
@@ -411,7 +380,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
       this.#writtenBefore = written;
       this.#activeMs = nowMs;
     }
-    if (this.#state === BODY && !this.#held && this.#bodyTooSlow(nowMs)) this.#breakRequest(new ProxyError('requestTimeout'));
+    if (this.#state === BODY && !this.#held && this.#isSlow(nowMs)) this.#breakRequest(new ProxyError('requestTimeout'));
     else if (settings.streamIdleTimeoutMs > 0 && nowMs - this.#activeMs >= settings.streamIdleTimeoutMs) {
       if (responder.headSent) this.#socket.destroy();
       else {
@@ -425,12 +394,9 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     }
   }
 
-  /** Past the request time-out; or, where the length is known, slower than the least rate after a time of grace. */
-  #bodyTooSlow(nowMs: number): boolean {
-    const { requestTimeoutMs, bodyBytesPerSecondMin } = this.#settings;
-    if (requestTimeoutMs > 0 && nowMs - this.#responder.request!.startMs >= requestTimeoutMs) return true;
-    if (bodyBytesPerSecondMin === 0 || this.#reader.body?.length === undefined) return false;
-    const spentMs = nowMs - this.#readingSinceMs;
-    return spentMs >= RATE_GRACE_MS && (this.#reader.bytes - this.#bytesBefore) * 1000 < bodyBytesPerSecondMin * spentMs;
+  #isSlow(nowMs: number): boolean {
+    const reader = this.#reader;
+    const bytes = reader.bytes - this.#bytesBefore;
+    return bodyTooSlow(this.#settings, nowMs, this.#responder.request!.startMs, this.#readingSinceMs, reader.body?.length, bytes);
   }
 }

@@ -1,4 +1,5 @@
 /** One attempt through a cluster: breaker, pick, endpoint, and the counts that end with the answer's last byte. */
+import { isWhole } from '../http1/body.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Random } from '../../lib/random.ts';
 import { observeLatency } from '../balancers/peak-ewma.ts';
@@ -166,7 +167,7 @@ export class Dispatch {
       return;
     }
     const body = response.body;
-    if (body === undefined || body.whole !== undefined) {
+    if (body === undefined || isWhole(body)) {
       this.#release(member, limits);
       return;
     }

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../../lib/clock.ts';
 import { ProxyError } from '../errors.ts';
+import { isWhole } from '../http1/body.ts';
 import { ClientConnection, DEFAULT_CLIENT_LIMITS } from '../http1/client.ts';
 import type { ClientLimits, ClientOwner, Exchange } from '../http1/client.ts';
 import { sweepOf } from '../http1/sweep.ts';
@@ -119,7 +120,7 @@ class PoolExchange implements Exchange {
   #mayRepeat(): boolean {
     const { method, body, upgrade } = this.request;
     if (this.connection === undefined || this.connection.exchanges < 2) return false;
-    return IDEMPOTENT.has(method) && upgrade === undefined && (body === undefined || body.whole !== undefined);
+    return IDEMPOTENT.has(method) && upgrade === undefined && (body === undefined || isWhole(body));
   }
 }
 
