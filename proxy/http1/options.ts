@@ -1,0 +1,37 @@
+/** What a served HTTP/1.1 connection is given and what it offers: options, counters, drain. */
+import type { Clock } from '../../lib/clock.ts';
+import type { ErrorCode } from '../errors.ts';
+import type { DownstreamConnection, Service } from '../service.ts';
+import type { ErrorResponse } from './error-response.ts';
+import type { Http1Settings } from './settings.ts';
+
+/** Counters of a listener, called on the way; each is a few additions and must not throw. */
+export interface Http1Events {
+  /** A message was refused: its head before any service saw it, or its body while one did. */
+  rejected?(code: ErrorCode): void;
+  /** A head was complete, and an exchange was over. Their difference is what is under way. */
+  requestStarted?(): void;
+  requestEnded?(): void;
+}
+
+export interface Http1Options {
+  readonly connection: DownstreamConnection;
+  readonly service: Service;
+  readonly settings: Http1Settings;
+  readonly clock: Clock;
+  readonly events?: Http1Events;
+  readonly errorResponse?: ErrorResponse;
+  /** Called once when the connection is over, tunnels included. */
+  readonly onClose?: () => void;
+}
+
+/** A served connection. */
+export interface Http1Connection {
+  readonly closed: boolean;
+  /** Requests answered or under way. */
+  readonly requests: number;
+  /** Finishes what is under way, tells the client that the connection ends, and closes; idle ones close after the drain time-out. */
+  drain(): void;
+  /** Closes at once. */
+  destroy(): void;
+}
