@@ -43,7 +43,7 @@ function setUp(options: { held?: HeldCertificate; identity?: string | undefined 
 
 test('a certificate is issued once, and again at half of its life as long as somebody uses it', () => {
   const { clock, keeper, renewed, idle } = setUp();
-  const release = keeper.use();
+  const release = keeper.use(() => true);
   const first = keeper.secret()!;
   expect(keeper.secret()).toBe(first);
   // 10 s of its 70 s of validity are before now.
@@ -68,7 +68,7 @@ test('a proxy that comes back with a certificate from before gets no other one u
   const clock = new ManualClock();
   const held = { hash: 'ab'.repeat(32), serial: '1', notBeforeMs: clock.wallMs() - 10_000, notAfterMs: clock.wallMs() + 60_000 };
   const { keeper, encoded, renewed, clock: running } = setUp({ held });
-  keeper.use();
+  keeper.use(() => true);
   expect(keeper.secret()!.version).toBe(`cert-${'ab'.repeat(12)}`);
   expect(encoded).toEqual([]);
   expect(keeper.view()).toEqual(held);
@@ -91,7 +91,7 @@ test('who asks for the content of a certificate from before gets one new certifi
 
 test('a certificate of a tainted root is replaced', () => {
   const { authority, keeper } = setUp();
-  keeper.use();
+  keeper.use(() => true);
   const first = keeper.secret()!;
   const old = authority.roots[0]!.id;
   authority.prepare();
@@ -111,7 +111,7 @@ test('a caller without identity has no certificate', () => {
 
 test('a renewal that fails leaves the certificate in place and is tried again', () => {
   const { clock, authority, keeper, renewed } = setUp();
-  keeper.use();
+  keeper.use(() => true);
   const first = keeper.secret()!;
   const issue = authority.issue.bind(authority);
   authority.issue = () => {
@@ -122,6 +122,23 @@ test('a renewal that fails leaves the certificate in place and is tried again', 
   expect(keeper.secret()).toBe(first);
   authority.issue = issue;
   clock.advance(10_000);
+  expect(keeper.secret()!.version).not.toBe(first.version);
+  keeper.close();
+});
+
+test('who has left gets no new certificate, and keeps the old one until it ends or the way is open again', () => {
+  const { clock, keeper, renewed } = setUp();
+  let known = true;
+  keeper.use(() => known);
+  const first = keeper.secret()!;
+  known = false;
+  expect(keeper.renew()).toBe(false);
+  clock.advance(40_000);
+  expect(renewed).toEqual([]);
+  expect(keeper.secret()).toBe(first);
+  known = true;
+  clock.advance(10_000);
+  expect(renewed).toHaveLength(1);
   expect(keeper.secret()!.version).not.toBe(first.version);
   keeper.close();
 });

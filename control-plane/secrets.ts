@@ -25,13 +25,13 @@ export interface SecretKeeper {
   readonly identity: string | undefined;
   /** Streams use it now. */
   readonly connected: boolean;
-  /** Its certificate as a secret; nothing for a caller without identity. */
+  /** Its certificate as a secret; nothing for a caller without identity, or one that may not have a new one and has none. */
   secret(): EncodedResource | undefined;
-  /** The next `secret` is a new certificate. False when there is none to renew. */
+  /** The next `secret` is a new certificate. False when there is none to renew, or it may not be. */
   renew(): boolean;
   view(): HeldCertificate | undefined;
-  /** Counts a stream in; the answer counts it out. */
-  use(): () => void;
+  /** Counts a stream in; the answer counts it out. While no stream's `mayRenew` says yes, the certificate stays as it is and ends when it ends. */
+  use(mayRenew: () => boolean): () => void;
   close(): void;
 }
 
@@ -62,7 +62,8 @@ export function createKeeper(deps: KeeperDeps): SecretKeeper {
   let issuerId: string | undefined;
   let encoded: EncodedResource | undefined = held === undefined ? undefined : takenOver(held, (version) => issue(version));
   let stale = false;
-  let uses = 0;
+  const uses = new Set<{ readonly mayRenew: () => boolean }>();
+  const mayRenew = (): boolean => [...uses].some((use) => use.mayRenew());
   let closed = false;
   let cancel = (): void => undefined;
   const arm = (ms: number): void => {
@@ -84,7 +85,7 @@ export function createKeeper(deps: KeeperDeps): SecretKeeper {
   };
   /** Issuing is left to the push, which does not do a thousand of them at once. */
   const renew = (): boolean => {
-    if (identity === undefined) return false;
+    if (identity === undefined || !mayRenew()) return false;
     stale = true;
     deps.renewed(deps.proxyId);
     return true;
@@ -100,8 +101,9 @@ export function createKeeper(deps: KeeperDeps): SecretKeeper {
     }
   };
   function due(): void {
-    if (uses > 0) {
-      renew();
+    if (uses.size > 0) {
+      // Who may not have a new one now may be let in again before this one ends.
+      if (!renew()) arm(RETRY_MS);
       return;
     }
     // Nobody is there to take a new one; it is made when the proxy comes back.
@@ -114,22 +116,20 @@ export function createKeeper(deps: KeeperDeps): SecretKeeper {
     proxyId: deps.proxyId,
     identity,
     get connected() {
-      return uses > 0;
+      return uses.size > 0;
     },
     secret() {
       if (identity === undefined) return undefined;
       const tainted = issuerId !== undefined && deps.authority.isTainted(issuerId);
-      return encoded === undefined || stale || tainted ? renewed() : encoded;
+      const due = encoded === undefined || stale || tainted;
+      return due && mayRenew() ? renewed() : encoded;
     },
     renew,
     view: () => held,
-    use() {
-      uses++;
-      let used = true;
-      return () => {
-        if (used) uses--;
-        used = false;
-      };
+    use(may) {
+      const use = { mayRenew: may };
+      uses.add(use);
+      return () => void uses.delete(use);
     },
     close() {
       closed = true;

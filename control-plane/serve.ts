@@ -12,7 +12,7 @@ import type { ResourceSet } from '../xds/session/served-type.ts';
 import type { ServerEvent, TypeStatus } from '../xds/session/server.ts';
 import { discoveryServerOptions, serveDiscovery } from '../xds/stream.ts';
 import type { DiscoveryHandler, Peer, ServerStream } from '../xds/stream.ts';
-import { BUNDLE_SECRET } from './identity.ts';
+import { BUNDLE_SECRET, claimedWorkload } from './identity.ts';
 import type { Caller, Identities } from './identity.ts';
 import type { ControlPlaneMetrics } from './metrics.ts';
 import { nodeOf } from './node.ts';
@@ -120,7 +120,7 @@ function createHandler(deps: ServeDeps): { readonly handler: DiscoveryHandler; r
       await publisher.turn();
       if (!waiting.delete(stream)) return;
       const keeper = caller.identity === undefined ? undefined : identities.keeperFor(info.id, caller);
-      const release = keeper?.use() ?? NOTHING_TO_RELEASE;
+      const release = keeper?.use(staysKnown(info, deps.world)) ?? NOTHING_TO_RELEASE;
       try {
         const binding: Binding = { given: undefined, taken: undefined };
         bindings.set(stream, binding);
@@ -181,6 +181,18 @@ function createHandler(deps: ServeDeps): { readonly handler: DiscoveryHandler; r
       if (caller.lease === id) stream.close(CODES.unauthenticated, `the lease ${id} has ended; register again`);
   };
   return { handler, endLease };
+}
+
+/** Says no once the workload that the node is has been in the world and is there no more: who has left gets no new certificates. */
+function staysKnown(info: NodeInfo, world: Watch<World>): () => boolean {
+  const claimed = claimedWorkload(info);
+  const known = (): boolean => claimed !== undefined && world.current.workloads.has(`${claimed.namespace}/${claimed.name}`);
+  let wasKnown = known();
+  return () => {
+    const isKnown = known();
+    wasKnown ||= isKnown;
+    return isKnown || !wasKnown;
+  };
 }
 
 /** A stream takes what it is given in its turn; until then its answers are about what it had before. */

@@ -218,3 +218,22 @@ test('rotation by hand gives every connected proxy another certificate, and the 
   expect(answer.text).not.toMatch(/PRIVATE|keyPem/);
   expect(running.logLines.join('')).not.toContain('PRIVATE KEY');
 });
+
+test('a workload that has left gets no new certificate', async () => {
+  const running = await startForTest();
+  const registered = (
+    await running.call('POST', '/api/v1/registrations', { service: 'ratings', address: '127.0.0.1', ports: { http: 9001 } })
+  ).json;
+  const client = connectClient(running, {
+    id: registered.nodeId,
+    tls: { rootsPem: registered.bundlePem },
+    token: registered.joinToken,
+    secrets: ['default'],
+  });
+  const pair = await eventually('the certificate arrives', () => pairOf(client));
+  const lease = { authorization: `Bearer ${registered.lease.secret}` };
+  const ended = await running.call('DELETE', `/api/v1/registrations/${registered.id}`, undefined, lease);
+  await running.call('GET', `/api/v1/changes/${ended.json.changeId}?wait=5s`);
+  expect((await running.call('POST', '/api/v1/certificates/rotate')).json).toEqual({ rotated: 0 });
+  expect(pairOf(client)).toEqual(pair);
+});
