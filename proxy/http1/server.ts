@@ -302,6 +302,10 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   /** The body of a request under way is broken or too slow: the upstream must not take it for complete. */
   #breakRequest(error: ProxyError): void {
     this.#options.events?.rejected?.(error.code);
+    this.#abandon(error);
+  }
+
+  #abandon(error: ProxyError): void {
     const body = this.#reader.drop();
     this.#discard();
     const { request, headSent } = this.#responder;
@@ -382,15 +386,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     }
     if (this.#state === BODY && !this.#held && this.#isSlow(nowMs)) this.#breakRequest(new ProxyError('requestTimeout'));
     else if (settings.streamIdleTimeoutMs > 0 && nowMs - this.#activeMs >= settings.streamIdleTimeoutMs) {
-      if (responder.headSent) this.#socket.destroy();
-      else {
-        const error = new ProxyError('streamIdleTimeout');
-        const request = responder.request;
-        this.#reader.drop()?.fail(error);
-        this.#discard();
-        responder.fail(error);
-        request?.abort?.(error);
-      }
+      this.#abandon(new ProxyError('streamIdleTimeout'));
     }
   }
 
