@@ -1,16 +1,15 @@
 /** Keeps one discovery session connected: targets in order, backoff with full jitter, pings, and state of the world where delta is unknown. */
-import { isIP } from 'node:net';
-import { Client, connectivityState, Metadata, status } from '@grpc/grpc-js';
-import type { ChannelCredentials, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
+import { status } from '@grpc/grpc-js';
+import type { ChannelCredentials, Client, ServiceError } from '@grpc/grpc-js';
 import type { Clock } from '../lib/clock.ts';
 import type { Random } from '../lib/random.ts';
-import { discoveryMethods } from './resources/services.ts';
-import type { DiscoveryMethod } from './resources/services.ts';
 import { Backoff } from './session/backoff.ts';
 import { ClientSession } from './session/client.ts';
 import type { ClientEvent, ClientUpdate, Problem } from './session/client.ts';
-import type { DiscoveryRequest, DiscoveryResponse, Mode, NodeInfo } from './session/messages.ts';
-import { KEEPALIVE_TIME_MS, discoveryChannelOptions } from './grpc-options.ts';
+import type { Mode, NodeInfo } from './session/messages.ts';
+import { ClientStream, openChannel, whenReady } from './grpc-client-stream.ts';
+import type { StreamEvents } from './grpc-client-stream.ts';
+import { KEEPALIVE_TIME_MS } from './grpc-options.ts';
 
 export interface ConnectDiscoveryOptions {
   /** `127.0.0.1:15010`, `dns:///name:port`, `unix:/path`; tried in order, the next one only when one fails before its first response (A71). */
@@ -186,25 +185,32 @@ class Connector implements DiscoveryClient {
 
   /** Tries the first target now and then beside the stream that serves, and ends that stream when it is there again. */
   #probeFirst(): () => void {
-    const { clock, targets, credentials, returnMs = 60_000 } = this.#options;
+    const { clock, targets, returnMs = 60_000 } = this.#options;
     let client: Client | undefined;
-    let cancel = clock.after(returnMs, function probe() {
+    let cancel: () => void;
+    const probe = (): void => {
       client?.close();
-      client = new Client(targets[0]!, credentials(), discoveryChannelOptions());
-      whenReady(client.getChannel(), () => back());
       cancel = clock.after(returnMs, probe);
-    });
+      try {
+        client = openChannel(targets[0]!, this.#options);
+      } catch {
+        // Credentials that cannot be read now may be there at the next try, and the stream that serves is not in danger.
+        client = undefined;
+        return;
+      }
+      whenReady(client.getChannel(), back);
+    };
     const stop = (): void => {
       cancel();
       client?.close();
       client = undefined;
     };
     const back = (): void => {
-      // The channel of a closed probe answers too; it has nothing to say any more.
       if (client === undefined) return;
       stop();
       this.#stream?.close(new Error(`the first target, ${targets[0]}, is there again`));
     };
+    cancel = clock.after(returnMs, probe);
     return stop;
   }
 
@@ -216,113 +222,4 @@ class Connector implements DiscoveryClient {
     this.connection = { ...this.connection, ...change };
     this.#options.onConnection?.(this.connection);
   }
-}
-
-interface StreamEvents {
-  connected(): void;
-  response(): void;
-  ended(error: ServiceError | Error | undefined, responses: number): void;
-}
-
-/** One connection and the one stream on it. */
-class ClientStream {
-  readonly #client: Client;
-  readonly #call: ClientDuplexStream<DiscoveryRequest, DiscoveryResponse>;
-  readonly #session: ClientSession;
-  readonly #events: StreamEvents;
-  #cancelConnect: (() => void) | undefined;
-  #responses = 0;
-  #writing = false;
-  #ready = false;
-  #ended = false;
-
-  constructor(target: string, mode: Mode, session: ClientSession, options: ConnectDiscoveryOptions, events: StreamEvents) {
-    this.#session = session;
-    this.#events = events;
-    const serverName = options.serverName ?? (isAddress(target) ? UNNAMED : undefined);
-    const named = serverName === undefined ? {} : { 'grpc.ssl_target_name_override': serverName };
-    this.#client = new Client(target, options.credentials(), { ...discoveryChannelOptions(options), ...named });
-    const { path, requestSerialize, responseDeserialize } = aggregated(mode).definition;
-    const metadata = new Metadata();
-    for (const [name, value] of Object.entries(options.metadata?.() ?? {})) metadata.set(name, value);
-    this.#call = this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata);
-    this.#call.on('data', (response: DiscoveryResponse) => this.#receive(response));
-    this.#call.on('error', (error: ServiceError) => this.#end(error));
-    this.#call.on('end', () => this.#end(undefined));
-    const connectMs = options.connectMsMax ?? 10_000;
-    this.#cancelConnect = options.clock.after(connectMs, () => this.#end(new Error(`no connection to ${target} within ${connectMs} ms`)));
-    this.#awaitReady(mode);
-  }
-
-  flush(): void {
-    if (!this.#ready || this.#writing || this.#ended) return;
-    const request = this.#session.next();
-    if (request === undefined) return;
-    this.#writing = true;
-    this.#call.write(request, () => {
-      this.#writing = false;
-      this.flush();
-    });
-  }
-
-  /** The owner has settled: the next response may come. */
-  readOn(): void {
-    if (!this.#session.busy && !this.#ended) this.#call.resume();
-  }
-
-  close(reason?: Error): void {
-    this.#end(reason);
-  }
-
-  /** Timers for missing resources run only while connected, so the session hears of the stream when its channel is ready. */
-  #awaitReady(mode: Mode): void {
-    whenReady(this.#client.getChannel(), () => {
-      if (this.#ended) return;
-      this.#cancelConnect?.();
-      this.#ready = true;
-      this.#session.connected(mode);
-      this.#events.connected();
-      this.flush();
-    });
-  }
-
-  #receive(response: DiscoveryResponse): void {
-    if (this.#ended) return;
-    this.#responses += 1;
-    this.#events.response();
-    this.#session.receive(response);
-    if (this.#session.busy) this.#call.pause();
-  }
-
-  #end(error: ServiceError | Error | undefined): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#cancelConnect?.();
-    if (this.#ready) this.#session.disconnected();
-    this.#call.cancel();
-    this.#client.close();
-    this.#events.ended(error, this.#responses);
-  }
-}
-
-/** Calls `ready` once, or never when the channel is closed before. */
-function whenReady(channel: ReturnType<Client['getChannel']>, ready: () => void): void {
-  const look = (): void => {
-    const state = channel.getConnectivityState(true);
-    if (state === connectivityState.READY) ready();
-    else if (state !== connectivityState.SHUTDOWN) channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, look);
-  };
-  look();
-}
-
-function aggregated(mode: Mode): DiscoveryMethod {
-  return discoveryMethods().find((method) => method.typeUrl === undefined && method.mode === mode)!;
-}
-
-/** Reserved for names that nobody has (RFC 6761). */
-const UNNAMED = 'control-plane.invalid';
-
-/** `127.0.0.1:15012` or `[::1]:15012`, as against names, URIs and paths. */
-function isAddress(target: string): boolean {
-  return isIP(target.slice(0, target.lastIndexOf(':')).replace(/^\[|\]$/g, '')) !== 0;
 }

@@ -183,6 +183,19 @@ const ROWS: readonly ClientRow[] = [
     ],
   },
   {
+    rule: 16,
+    behaviour: 'a held name that comes under another type is rejected and not taken for absent',
+    mode: 'sotw',
+    steps: [
+      ['subscribe', 'CDS', '*'],
+      ['connect'],
+      ['receive', 'CDS', '1', 'a=1', 'b=1'],
+      ['accept'],
+      ['receive', 'CDS', '2', 'b=1', '!EDS/a=1'],
+      ['updates', 'CDS a=1 b=1', 'CDS b=1'],
+    ],
+  },
+  {
     rule: 17,
     behaviour: 'the same rejection of the same version is marked as told before',
     mode: 'sotw',
