@@ -72,6 +72,14 @@ test('B4 jitter lengthens an ejection by up to its maximum', () => {
   expect(new Set(lengths).size).toBeGreaterThan(190);
 });
 
+test('B5 the only endpoint stays, even where one may always go', () => {
+  const { detector, members } = world(1, { alwaysEjectOneEndpoint: true, maxEjectionPercent: 50 });
+
+  for (let i = 0; i < 20; i++) detector.onStatus(members[0]!, 503, 0);
+
+  expect(members[0]!.ejectedUntilMs).toBe(0);
+});
+
 test('B5 10 % of 10 endpoints is one, of 3 it is none unless one may always go', () => {
   const ten = world(10, { maxEjectionPercent: 10 });
   for (let i = 0; i < 10; i++) ten.fail(i, 5);

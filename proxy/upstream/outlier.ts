@@ -186,7 +186,8 @@ export class OutlierDetector {
   /** One more must not make the ejected share larger than the maximum; the first is let through when the configuration says so. */
   #mayEject(): boolean {
     const ejected = this.ejectedCount;
-    if (ejected === 0 && this.#config.alwaysEjectOneEndpoint) return true;
+    // The only endpoint is never the one that may always go: failing answers are better than none for the whole ejection time.
+    if (ejected === 0 && this.#config.alwaysEjectOneEndpoint && this.#members.length > 1) return true;
     return (ejected + 1) * 100 <= this.#config.maxEjectionPercent * this.#members.length;
   }
 

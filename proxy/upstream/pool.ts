@@ -67,6 +67,11 @@ export function createPool(options: PoolOptions): Pool {
 const DEFAULT_IDLE_MS = 3_600_000;
 const SILENT_PEER_IDLE_MS = 3_000;
 /** Below the peer's announced time-out by this much, so that its FIN cannot cross our request. */
+/**
+ * Connections that are being made at one time, per endpoint. A handshake costs more than a hundred requests; without a bound a burst on a cold pool
+ * dials once per waiting request, which keeps the processor from answering the requests that would have freed a connection.
+ */
+const DIALS_MAX = 8;
 /** A connection takes requests for this share of the time that its certificates have left, so that the rest finishes before TLS ends it. */
 const CERTIFICATE_SHARE = 0.8;
 const PEER_MARGIN_MS = 1_000;
@@ -219,7 +224,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     if (at !== -1) this.#idle.splice(at, 1);
     if (counted) this.#limits.releaseConnection();
     this.#options.events?.connectionClosed?.();
-    if (this.#queue.size > this.#dials.size) this.#connect(undefined);
+    this.#connectMore();
     if (this.#all.size === 0) this.#sweep.remove(this);
   }
 
@@ -270,6 +275,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
 
   /** Dials for `exchange`, or for whoever waits. Past the limit only an endpoint without any connection gets one, as in Envoy: it would wait for ever. */
   #connect(exchange: PoolExchange | undefined): void {
+    if (this.#dials.size >= DIALS_MAX) return;
     const counted = this.#limits.tryConnection();
     if (!counted && this.#all.size + this.#dials.size > 0) return;
     let over = false;
@@ -298,13 +304,21 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     this.#all.set(connection, counted);
     this.#options.events?.connectionOpened?.();
     this.connectionIdle(connection);
+    this.#connectMore();
+  }
+
+  /** Those who wait beyond what is being dialled for get a connection that becomes idle, or the next dial. */
+  #connectMore(): void {
+    if (this.#queue.size > this.#dials.size) this.#connect(undefined);
   }
 
   /** The one that asked for this connection fails with it; when nothing else could serve the others, they do too. */
   #dialFailed(exchange: PoolExchange | undefined, error: ProxyError): void {
     this.#options.events?.connectFailed?.(error);
-    if (exchange !== undefined) this.#leaveQueue(exchange, error);
-    if (this.#all.size > 0 || this.#dials.size > 0) return;
-    for (const waiting of this.#queue) this.#leaveQueue(waiting, error);
+    // A dial on behalf of all takes the one down that has waited longest, so that a dead endpoint is not dialled for ever.
+    const victim = exchange ?? this.#queue.values().next().value;
+    if (victim !== undefined) this.#leaveQueue(victim, error);
+    if (this.#all.size === 0 && this.#dials.size === 0) for (const waiting of this.#queue) this.#leaveQueue(waiting, error);
+    else this.#connectMore();
   }
 }
