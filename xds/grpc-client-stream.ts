@@ -94,8 +94,10 @@ export class ClientStream {
   }
 }
 
+type ChannelNeeds = Pick<ConnectDiscoveryOptions, 'credentials' | 'serverName' | 'keepaliveTimeMs' | 'keepaliveTimeoutMs'>;
+
 /** A connection to `target` of its own, by the options of the client. Throws what `credentials` throws. */
-export function openChannel(target: string, options: ConnectDiscoveryOptions): Client {
+export function openChannel(target: string, options: ChannelNeeds): Client {
   const serverName = options.serverName ?? (isAddress(target) ? UNNAMED : undefined);
   const named = serverName === undefined ? {} : { 'grpc.ssl_target_name_override': serverName };
   return new Client(target, options.credentials(), { ...discoveryChannelOptions(options), ...named });

@@ -1,9 +1,9 @@
 /** Load reporting (LRS): a server that takes reports, and a client that sends one per interval (rule 46). */
-import { Client, Metadata } from '@grpc/grpc-js';
-import type { ChannelCredentials, Server, ServerDuplexStream, ClientDuplexStream } from '@grpc/grpc-js';
+import { Metadata } from '@grpc/grpc-js';
+import type { ChannelCredentials, Client, Server, ServerDuplexStream, ClientDuplexStream } from '@grpc/grpc-js';
 import type { Clock } from '../lib/clock.ts';
 import type { Random } from '../lib/random.ts';
-import { discoveryChannelOptions } from './grpc-options.ts';
+import { openChannel } from './grpc-client-stream.ts';
 import { LOAD_REPORT_METHOD } from './resources/load-report.ts';
 import type { ClusterLoad, LoadInstruction, LoadReport } from './resources/load-report.ts';
 import { Backoff } from './session/backoff.ts';
@@ -48,6 +48,8 @@ export function serveLoadReports(
 export interface ReportLoadOptions {
   readonly target: string;
   readonly credentials: () => ChannelCredentials;
+  /** As for discovery: the name that the control plane proves by its certificate, where it is not the target's. */
+  readonly serverName?: string;
   readonly metadata?: () => Readonly<Record<string, string>>;
   readonly node: NodeInfo;
   readonly clock: Clock;
@@ -77,7 +79,7 @@ export function reportLoad(options: ReportLoadOptions): () => void {
     const { path, requestSerialize, responseDeserialize } = LOAD_REPORT_METHOD;
     const metadata = new Metadata();
     for (const [name, value] of Object.entries(options.metadata?.() ?? {})) metadata.set(name, value);
-    client = new Client(options.target, options.credentials(), discoveryChannelOptions());
+    client = openChannel(options.target, options);
     const stream = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata);
     call = stream;
     let sinceMs = clock.now();

@@ -4,7 +4,7 @@ import type { ServerHttp2Stream } from 'node:http2';
 import { createServer, connect } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { afterEach, expect, jest, test } from '@jest/globals';
-import { credentials, Server, ServerCredentials } from '@grpc/grpc-js';
+import { credentials, logVerbosity, Server, ServerCredentials, setLogVerbosity } from '@grpc/grpc-js';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { systemRandom } from '../lib/random.ts';
 import { discoveryMethods } from './resources/services.ts';
@@ -16,6 +16,8 @@ import type { DiscoveryConnection } from './stream.ts';
 import { clock, closeAll, controlPlane, onClose, sidecar, until } from './stream-testing.ts';
 
 jest.setTimeout(30_000);
+// grpc-js tells of pings that were too many by itself, on standard error.
+setLogVerbosity(logVerbosity.NONE);
 afterEach(closeAll);
 
 /** A port on which nobody listens. */
