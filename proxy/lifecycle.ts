@@ -12,6 +12,8 @@ export interface StopOptions {
 const TIMEOUT_MS = 10_000;
 const POLL_MS = 20;
 const FLUSH_MS = 250;
+const EXPIRY_SWEEP_MS = 30_000;
+const STATS_IDLE_MS = 540_000;
 
 export class Lifecycle {
   /** Resolves with the exit code. */
@@ -21,6 +23,7 @@ export class Lifecycle {
   readonly #hurry = new AbortController();
   readonly #endings: (() => Promise<void>)[] = [];
   #stopping: Promise<void> | undefined;
+  #cancelExpiry: () => void = () => undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -29,6 +32,7 @@ export class Lifecycle {
       resolveDone = resolve;
     });
     this.#resolveDone = resolveDone;
+    this.#expireStats();
   }
 
   /** Registers what is to be closed after the listeners. */
@@ -57,6 +61,15 @@ export class Lifecycle {
     });
   }
 
+  /** Series of clusters and listeners that are gone leave after ten minutes without a change (acceptance rule M4). */
+  #expireStats(): void {
+    const { clock, registry } = this.#parts;
+    this.#cancelExpiry = clock.after(EXPIRY_SWEEP_MS, () => {
+      registry.expire(clock.now(), STATS_IDLE_MS);
+      this.#expireStats();
+    });
+  }
+
   async #stop(options: StopOptions): Promise<void> {
     const { status, listeners, clock, runtime, clusters, writers, exporters } = this.#parts;
     const { signal } = this.#hurry;
@@ -74,6 +87,7 @@ export class Lifecycle {
     const flushedMs = clock.now() + Math.min(timeoutMs, FLUSH_MS);
     while (listeners.connections > 0 && clock.now() < flushedMs && !signal.aborted) await sleep(clock, POLL_MS, signal);
     await listeners.close();
+    this.#cancelExpiry();
     runtime.close();
     status.close();
     for (const ending of this.#endings) await ending();

@@ -6,12 +6,14 @@ import { systemRandom } from '../lib/random.ts';
 import { adminContext } from './admin/context.ts';
 import { addressText } from './admin/endpoint.ts';
 import { isLocalAddress, serveAdmin } from './admin/server.ts';
+import { openAgentPorts } from './admin/agent-ports.ts';
 import { assemble } from './assemble.ts';
 import { nodeOf, readBootstrap, runtimeLayersOf, seedStore, StartError } from './boot.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { parseProxyOptions, PROXY_USAGE, UsageError } from './options.ts';
 import { connectSources } from './sources.ts';
 import type { AdminServer } from './admin/server.ts';
+import type { AgentPorts } from './admin/agent-ports.ts';
 import type { Parts, World } from './assemble.ts';
 import type { StopOptions } from './lifecycle.ts';
 import type { ProxyOptions } from './options.ts';
@@ -29,6 +31,8 @@ export interface RunningProxy {
   readonly done: Promise<number>;
   /** Where the admin port really listens; undefined when the bootstrap has none. */
   readonly adminAddress: Address | undefined;
+  readonly healthPort: number | undefined;
+  readonly metricsPort: number | undefined;
   /** Name and real addresses of each listener. */
   listeners(): readonly { readonly name: string; readonly addresses: readonly Address[] }[];
   /** Drains and ends: no new connections after `windowMs` (0), requests under way get `timeoutMs` (10 s) to finish. */
@@ -78,9 +82,11 @@ async function start(options: ProxyOptions, world: World): Promise<RunningProxy>
   const { parts, bootstrap } = prepare(options, world);
   const lifecycle = new Lifecycle(parts);
   let admin: AdminServer | undefined;
+  let agent: AgentPorts | undefined;
   let sources: Sources | undefined;
   lifecycle.onEnd(async () => {
     sources?.close();
+    await agent?.close();
     await admin?.close();
   });
   // Not ready before the sources have said what they wait for.
@@ -88,6 +94,7 @@ async function start(options: ProxyOptions, world: World): Promise<RunningProxy>
   try {
     await applyStatic(parts);
     admin = await startAdmin(parts, bootstrap, lifecycle);
+    agent = await startAgentPorts(parts);
     sources = await connectSources(bootstrap, parts);
   } catch (error) {
     await lifecycle.stop({ timeoutMs: 0 });
@@ -102,6 +109,8 @@ async function start(options: ProxyOptions, world: World): Promise<RunningProxy>
     ready: parts.status.ready,
     done: lifecycle.done,
     adminAddress: admin?.address,
+    healthPort: agent?.healthPort,
+    metricsPort: agent?.metricsPort,
     listeners: () => parts.listeners.views(),
     stop: (stopOptions) => lifecycle.stop(stopOptions),
   };
@@ -143,6 +152,13 @@ async function startAdmin(parts: Parts, bootstrap: Bootstrap, lifecycle: Lifecyc
   });
   if (options.adminAddressPath !== undefined) writeFileSync(options.adminAddressPath, addressText(admin.address));
   return admin;
+}
+
+async function startAgentPorts({ options, clock, log, registry, status }: Parts): Promise<AgentPorts | undefined> {
+  const { healthPort, metricsPort, applicationMetrics } = options;
+  if (healthPort === undefined && metricsPort === undefined) return undefined;
+  const deps = { clock, log, registry, state: () => status.state, refreshStats: () => status.refresh() };
+  return openAgentPorts({ host: '0.0.0.0', healthPort, metricsPort, applicationMetrics }, deps);
 }
 
 /** Compiles what `-c` names as a start would, without opening a socket. Throws StartError. */

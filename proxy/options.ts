@@ -25,6 +25,11 @@ export interface ProxyOptions {
   readonly allowUnknownStaticFields: boolean;
   readonly rejectUnknownDynamicFields: boolean;
   readonly fileFlushIntervalMs: number;
+  /** A port for health probes (`/healthz/ready`) and one for metrics (`/stats/prometheus`), open to other machines; undefined = none. */
+  readonly healthPort: number | undefined;
+  readonly metricsPort: number | undefined;
+  /** URL of the application's metrics, merged behind ours on the metrics port. */
+  readonly applicationMetrics: string | undefined;
   /** Sentences about flags that were not understood or do nothing here. */
   readonly warnings: readonly string[];
 }
@@ -71,6 +76,13 @@ const VALUE_FLAGS: Readonly<Record<string, (draft: Draft, value: string, flag: s
   '--file-flush-interval-msec': (draft, value, flag) => void (draft.fileFlushIntervalMs = wholeNumber(flag, value)),
   '--state-dir': () => {
     throw new UsageError('--state-dir is not built in yet: the last good configuration is kept in memory only');
+  },
+  '--health-port': (draft, value, flag) => void (draft.healthPort = port(flag, value)),
+  '--metrics-port': (draft, value, flag) => void (draft.metricsPort = port(flag, value)),
+  '--application-metrics': (draft, value) => {
+    if (!URL.canParse(value) || !value.startsWith('http://'))
+      throw new UsageError(`--application-metrics takes an http URL, received ${JSON.stringify(value)}`);
+    draft.applicationMetrics = value;
   },
   '--concurrency': (draft, value, flag) => {
     draft.concurrency = wholeNumber(flag, value);
@@ -127,6 +139,9 @@ export function parseProxyOptions(argv: readonly string[]): ProxyOptions {
     allowUnknownStaticFields: false,
     rejectUnknownDynamicFields: false,
     fileFlushIntervalMs: 1_000,
+    healthPort: undefined,
+    metricsPort: undefined,
+    applicationMetrics: undefined,
     warnings: [],
   };
   for (let i = 0; i < argv.length; i++) {
@@ -167,6 +182,9 @@ export const PROXY_USAGE = `usage: meshwork proxy -c BOOTSTRAP.yaml [flags]
   --drain-strategy WORD         gradual or immediate
   --parent-shutdown-time-s N    longest time between the stop signal and the end (900)
   --admin-address-path FILE     the admin server's address is written there
+  --health-port N               health probes: /healthz/ready, /healthz/live (15021 by convention)
+  --metrics-port N              metrics: /stats/prometheus (15020 by convention)
+  --application-metrics URL     the application's metrics, merged behind the proxy's
   --allow-unknown-static-fields unknown bootstrap fields are warnings, not errors
   --version                     prints the version
 `;
@@ -187,6 +205,12 @@ function oneOf<T>(flag: string, value: string, words: Readonly<Record<string, T>
 function wholeNumber(flag: string, value: string): number {
   if (!/^\d{1,9}$/.test(value)) throw new UsageError(`${flag} takes a whole number, received ${JSON.stringify(value)}`);
   return Number(value);
+}
+
+function port(flag: string, value: string): number {
+  const number = wholeNumber(flag, value);
+  if (number > 65_535) throw new UsageError(`${flag} takes a port from 0 to 65535, received ${value}`);
+  return number;
 }
 
 function seconds(flag: string, value: string): number {

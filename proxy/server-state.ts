@@ -20,6 +20,7 @@ export interface StateDeps {
 
 /** STRICT_DNS clusters get this long for their first answer before the start goes on without. */
 const DNS_WAIT_MS = 5_000;
+const LOOK_MS = 50;
 
 export class ServerStatus {
   readonly startedMs: number;
@@ -28,10 +29,10 @@ export class ServerStatus {
   healthCheckFailed = false;
   #draining = false;
   #live = false;
-  #dnsOver = false;
   readonly #deps: StateDeps;
   readonly #resolveReady: () => void;
-  readonly #cancelDns: () => void;
+  readonly #dnsUntilMs: number;
+  #cancelLook: () => void = () => undefined;
   readonly #gauges: ReturnType<typeof serverGauges>;
   #listeners = new Set<string>();
   #clusters = new Map<string, unknown>();
@@ -45,10 +46,8 @@ export class ServerStatus {
     });
     this.#resolveReady = resolveReady;
     this.#gauges = serverGauges(deps.registry);
-    this.#cancelDns = deps.clock.after(DNS_WAIT_MS, () => {
-      this.#dnsOver = true;
-      this.check();
-    });
+    this.#dnsUntilMs = deps.clock.now() + DNS_WAIT_MS;
+    this.#look();
     this.refresh();
   }
 
@@ -66,7 +65,7 @@ export class ServerStatus {
     if (this.#live) return [];
     const awaited = this.#deps.awaited();
     const waiting = [...this.#deps.runtime.waiting].map(([name, targets]) => ({ name, targets }));
-    const cold = this.#dnsOver ? [] : this.#coldClusters();
+    const cold = this.#deps.clock.now() >= this.#dnsUntilMs ? [] : this.#coldClusters();
     return [
       ...(awaited.length === 0 ? [] : [{ name: 'control plane', targets: awaited }]),
       ...waiting,
@@ -78,7 +77,7 @@ export class ServerStatus {
   check(): void {
     if (this.#live || this.unready().length > 0) return;
     this.#live = true;
-    this.#cancelDns();
+    this.#cancelLook();
     this.#gauges.workersStarted.set(1);
     this.refresh();
     this.#resolveReady();
@@ -90,7 +89,7 @@ export class ServerStatus {
   }
 
   close(): void {
-    this.#cancelDns();
+    this.#cancelLook();
   }
 
   /** Counts what a swap added, changed and removed. */
@@ -128,6 +127,14 @@ export class ServerStatus {
     this.#gauges.memoryAllocated.set(heapUsed);
     this.#gauges.memoryHeap.set(heapTotal);
     this.#gauges.memoryPhysical.set(rss);
+  }
+
+  /** Clusters tell nobody when their first DNS answer is there, so the start looks now and then. */
+  #look(): void {
+    this.#cancelLook = this.#deps.clock.after(LOOK_MS, () => {
+      this.#look();
+      this.check();
+    });
   }
 
   #coldClusters(): string[] {

@@ -136,3 +136,49 @@ test('quitquitquit ends the proxy with code 0', async () => {
 
   expect(await proxy.running.done).toBe(0);
 });
+
+test('the health and metrics ports of an agent: probes, and metrics with those of the application behind them', async () => {
+  const app = await startApp('app', (_request, response) => response.end('app_orders_total 7\n'));
+  const proxy = await startTestProxy(
+    {
+      static_resources: {
+        listeners: [httpListener('in', { route_config: routes([routeTo('app')]) })],
+        clusters: [cluster('app', [app.port])],
+      },
+    },
+    { argv: ['--health-port', '0', '--metrics-port', '0', '--application-metrics', `http://127.0.0.1:${app.port}/metrics`] },
+  );
+  const { healthPort, metricsPort } = proxy.running;
+
+  const probe = await call(healthPort!, '/healthz/ready');
+  const metrics = await call(metricsPort!, '/stats/prometheus');
+  await proxy.admin('/healthcheck/fail', 'POST');
+
+  expect([probe.status, probe.body]).toEqual([200, 'LIVE\n']);
+  expect(metrics.body).toMatch(/^# TYPE /);
+  expect(metrics.body).toMatch(/\napp_orders_total 7\n$/);
+  expect((await call(healthPort!, '/healthz/ready')).status).toBe(503);
+  expect((await call(healthPort!, '/healthz/live')).status).toBe(200);
+  expect((await call(healthPort!, '/config_dump')).status).toBe(404);
+  expect(await ask(healthPort!, '/healthz/ready', 'POST', {})).toBe(405);
+});
+
+test('a cluster found by DNS is waited for before the proxy is ready', async () => {
+  const app = await startApp('app');
+  const byName = {
+    ...cluster('app', []),
+    type: 'STRICT_DNS',
+    load_assignment: {
+      cluster_name: 'app',
+      endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: 'localhost', port_value: app.port } } } }] }],
+    },
+  };
+  const proxy = await startTestProxy({
+    static_resources: {
+      listeners: [httpListener('in', { route_config: routes([routeTo('app')]) })],
+      clusters: [{ ...byName, dns_lookup_family: 'V4_ONLY' }],
+    },
+  });
+
+  expect((await call(proxy.port(), '/')).body).toBe('app');
+});
