@@ -14,6 +14,7 @@ import { serveHttp1 } from './http1/server.ts';
 import { http1Settings } from './http1/settings.ts';
 import { compileRoutes } from './router/router.ts';
 import { compileConnect } from './tcp/connect.ts';
+import { openTunnel } from './tcp/tunnel.ts';
 import type { AccessLogDeps } from './filters/access-log.ts';
 import type { FilterStack } from './filters/compose.ts';
 import type { HttpStats } from './filters/http-stats.ts';
@@ -79,6 +80,7 @@ export function compileHttpChain(
     wheel: deps.wheel,
     mirrorsDropped,
     streamIdleTimeoutMs: manager.streamIdleTimeoutMs,
+    openTunnel: (request, cluster) => openTunnel(request, cluster, deps.dial),
     filters: (overrides, place) => (terminal) => filters.around(terminal, [overrides], place),
   });
   const outbound = listener.trafficDirection === 'OUTBOUND';

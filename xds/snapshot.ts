@@ -256,7 +256,8 @@ export interface ForwardAction {
   readonly appendXForwardedHost: boolean;
   readonly hashPolicies: readonly HashPolicy[];
   readonly mirrors: readonly { readonly cluster: string; readonly fraction: number; readonly disableShadowHostSuffix: boolean }[];
-  readonly upgradeConfigs: readonly { readonly type: string; readonly enabled: boolean }[];
+  /** `terminates` (connect_config): a CONNECT ends here, and what comes through the tunnel goes to the cluster as bytes. */
+  readonly upgradeConfigs: readonly { readonly type: string; readonly enabled: boolean; readonly terminates?: true }[];
   readonly priority: 'DEFAULT' | 'HIGH';
   /** envoy.lb subset labels. */
   readonly metadataMatch?: JsonObject;

@@ -209,7 +209,7 @@ function tunnel({ world, defaults }: Making, service: ServiceModel, port: Port):
 
 function connectRoute(cluster: string, defaults: RouteDefaults): Route {
   const action = forwardTo([weighted(cluster, 1)], { ...defaults, timeoutMs: 0 });
-  const upgradeConfigs = [{ type: 'connect', enabled: true }];
+  const upgradeConfigs = [{ type: 'connect', enabled: true, terminates: true as const }];
   return route('tunnel', { ...MATCH_ALL, path: { kind: 'connect' } }, { kind: 'forward', ...action, upgradeConfigs });
 }
 

@@ -32,6 +32,8 @@ export interface ForwardDeps {
   readonly mirrorsDropped: Counter;
   /** The connection manager's stream_idle_timeout, for routes that set none; 0 or absent = none. */
   readonly streamIdleTimeoutMs?: number;
+  /** Opens the tunnel of a CONNECT that ends here. Absent = such a route refuses it. */
+  readonly openTunnel?: (request: ProxyRequest, cluster: UpstreamCluster) => Promise<ProxyResponse>;
   /** False = `x-envoy-*` control headers are taken off without effect. Default true: the edge has stripped those from outside (rule R6). */
   readonly honourControls?: boolean;
 }
@@ -115,7 +117,7 @@ function withResponse(input: ForwardInput, hash: CompiledHash | undefined, send:
 function compileAttempts(input: ForwardInput, deps: ForwardDeps, controls: Controls): Service {
   const { action, path } = input;
   const clusterOf = compileTarget(input, deps);
-  let service = compileSend(input, clusterOf);
+  let service = compileSend(input, clusterOf, deps.openTunnel);
   const timeoutMs = controls.timeoutMs ?? action.timeoutMs;
   const policy = withControls(input.retryPolicy, controls);
   const perTryMs = controls.perTryTimeoutMs ?? policy?.perTryTimeoutMs ?? 0;
@@ -177,13 +179,19 @@ function compileTarget({ target }: ForwardInput, deps: ForwardDeps): ClusterOf {
   };
 }
 
-function compileSend({ action, target }: ForwardInput, clusterOf: ClusterOf): Service {
+function compileSend({ action, target }: ForwardInput, clusterOf: ClusterOf, openTunnel: ForwardDeps['openTunnel']): Service {
   const autoHost = action.hostRewrite?.kind === 'auto';
   const { priority, clusterNotFoundStatus } = action;
+  const terminates = action.upgradeConfigs.some((config) => config.terminates === true);
   const name = target.kind === 'cluster' ? `cluster ${target.cluster}` : `cluster named by header ${target.header}`;
   return (request) => {
     const cluster = clusterOf(request);
-    if (cluster !== undefined) return cluster.send(request, priority, autoHost);
+    if (cluster !== undefined) {
+      if (!terminates || request.upgrade !== 'connect') return cluster.send(request, priority, autoHost);
+      return openTunnel === undefined
+        ? Promise.reject(new ProxyError('upgradeFailed', 'No tunnel ends here.'))
+        : openTunnel(request, cluster);
+    }
     return Promise.reject(new ProxyError(NOT_FOUND[clusterNotFoundStatus], `There is no ${name}.`));
   };
 }

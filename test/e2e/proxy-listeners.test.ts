@@ -1,5 +1,5 @@
 import { createServer } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -199,6 +199,89 @@ test('CONNECT: HTTP inside takes the routes of the listener, other bytes go to t
   expect(app.requests.map(({ url }) => url)).toEqual(['/a', '/b']);
   raw.socket.end();
   await until(raw.closed, 'the end went through both ways');
+});
+
+test('CONNECT on a route with connect_config ends at the proxy: its bytes go to the cluster, and a dead one is told by the status', async () => {
+  const echo = createServer((socket) => socket.pipe(socket));
+  await new Promise<void>((resolve) => void echo.listen(0, '127.0.0.1', resolve));
+  onEnd(() => new Promise<void>((resolve) => void echo.close(() => resolve())));
+  const ending = (name: string): object => ({
+    match: { connect_matcher: {} },
+    route: { cluster: name, upgrade_configs: [{ upgrade_type: 'CONNECT', connect_config: {} }] },
+  });
+  const route_config = {
+    name: 'out',
+    virtual_hosts: [
+      { name: 'echo', domains: ['echo.test:7'], routes: [ending('echo')] },
+      { name: 'dead', domains: ['dead.test:7'], routes: [ending('dead')] },
+    ],
+  };
+  const proxy = await startTestProxy({
+    static_resources: {
+      listeners: [httpListener('out', { upgrade_configs: [{ upgrade_type: 'CONNECT' }], route_config })],
+      clusters: [cluster('echo', [(echo.address() as AddressInfo).port]), cluster('dead', [1])],
+    },
+  });
+
+  const raw = await rawClient(proxy.port());
+  raw.socket.write('CONNECT echo.test:7 HTTP/1.1\r\nHost: echo.test:7\r\n\r\nahead ');
+  await until(() => raw.text().endsWith('ahead '), 'what was sent ahead came back');
+  raw.socket.write('GET / HTTP/1.1\r\n\r\n');
+  await until(() => raw.text().endsWith('ahead GET / HTTP/1.1\r\n\r\n'), 'bytes that look like HTTP are bytes');
+  const dead = await rawClient(proxy.port());
+  dead.socket.write('CONNECT dead.test:7 HTTP/1.1\r\nHost: dead.test:7\r\n\r\n');
+  await until(() => dead.text().includes('\r\n\r\n'), 'the dead one is answered');
+
+  expect(raw.text()).toMatch(/^HTTP\/1\.1 200 /);
+  expect(dead.text()).toMatch(/^HTTP\/1\.1 503 /);
+  raw.socket.end();
+  await until(raw.closed, 'the end went through both ways');
+});
+
+test('hosts outside the mesh are dialled by the name that the request gives, plain or through a tunnel', async () => {
+  const app = await startApp('outside');
+  const secured = createTlsServer({ cert: serverLeaf.pem, key: serverLeaf.keyPem }, (socket) => socket.end('secret'));
+  await new Promise<void>((resolve) => void secured.listen(0, '127.0.0.1', resolve));
+  onEnd(() => new Promise<void>((resolve) => void secured.close(() => resolve())));
+  const passthrough = {
+    name: 'passthrough',
+    connect_timeout: '1s',
+    lb_policy: 'CLUSTER_PROVIDED',
+    cluster_type: {
+      name: 'envoy.clusters.dynamic_forward_proxy',
+      typed_config: {
+        '@type': 'type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig',
+        dns_cache_config: { name: 'default', dns_lookup_family: 'V4_ONLY' },
+      },
+    },
+  };
+  const proxy = await startTestProxy({
+    static_resources: {
+      listeners: [
+        httpListener(
+          'out',
+          { upgrade_configs: [{ upgrade_type: 'CONNECT' }], route_config: routes([routeTo('passthrough')]) },
+          { traffic_direction: 'OUTBOUND' },
+        ),
+      ],
+      clusters: [passthrough],
+    },
+  });
+
+  const absolute = await rawClient(proxy.port());
+  absolute.socket.write(`GET http://localhost:${app.port}/x HTTP/1.1\r\nHost: ignored\r\n\r\n`);
+  await until(() => absolute.text().endsWith('outside'), 'the server outside answered');
+  const { port } = secured.address() as AddressInfo;
+  const tunnel = await rawClient(proxy.port());
+  tunnel.socket.write(`CONNECT localhost:${port} HTTP/1.1\r\nHost: localhost:${port}\r\n\r\n`);
+  await until(() => tunnel.text().includes('\r\n\r\n'), 'the tunnel is open');
+  tunnel.socket.removeAllListeners('data');
+  const inner = connectTls({ socket: tunnel.socket, servername: 'reviews', rejectUnauthorized: false });
+  const text = await new Promise<string>((resolve) => void inner.once('data', (chunk: Buffer) => resolve(chunk.toString())));
+
+  expect(app.requests[0]!.headers.host).toBe(`localhost:${app.port}`);
+  expect(text).toBe('secret');
+  inner.destroy();
 });
 
 test('a request that comes back to the proxy that sent it is answered with 508 at once', async () => {

@@ -66,7 +66,11 @@ function encodeForward(action: ForwardAction): ActionInit {
       disableShadowHostSuffixAppend: disableShadowHostSuffix,
       ...(fraction === 1 ? {} : { runtimeFraction: { defaultValue: toFraction(fraction) } }),
     })),
-    upgradeConfigs: action.upgradeConfigs.map(({ type, enabled }) => ({ upgradeType: type, enabled })),
+    upgradeConfigs: action.upgradeConfigs.map(({ type, enabled, terminates }) => ({
+      upgradeType: type,
+      enabled,
+      ...(terminates ? { connectConfig: {} } : {}),
+    })),
     priority: RoutingPriority[action.priority],
     ...(metadataMatch === undefined ? {} : { metadataMatch }),
   };

@@ -78,10 +78,21 @@ function decodeForward(wire: WireAction, place: Place): ForwardAction {
       const fraction = fromFraction(mirror.runtimeFraction?.defaultValue, 1);
       return { cluster: mirror.cluster, fraction, disableShadowHostSuffix: mirror.disableShadowHostSuffixAppend };
     }),
-    upgradeConfigs: wire.upgradeConfigs.map(({ upgradeType, enabled }) => ({ type: upgradeType.toLowerCase(), enabled: enabled ?? true })),
+    upgradeConfigs: wire.upgradeConfigs.map((upgrade, i) => decodeUpgrade(upgrade, inside(inside(place, 'upgrade_configs'), i))),
     priority: wire.priority === RoutingPriority.HIGH ? 'HIGH' : 'DEFAULT',
     ...(metadataMatch === undefined ? {} : { metadataMatch }),
   };
+}
+
+function decodeUpgrade(wire: WireAction['upgradeConfigs'][number], place: Place): ForwardAction['upgradeConfigs'][number] {
+  const type = wire.upgradeType.toLowerCase();
+  const { connectConfig } = wire;
+  if (connectConfig === undefined) return { type, enabled: wire.enabled ?? true };
+  const at = inside(place, 'connect_config');
+  if (type !== 'connect') return refuse(at, 'must only be set with upgrade_type CONNECT', wire.upgradeType);
+  if (connectConfig.proxyProtocolConfig !== undefined) refuse(inside(at, 'proxy_protocol_config'), 'is not supported');
+  if (connectConfig.allowPost) refuse(inside(at, 'allow_post'), 'is not supported');
+  return { type, enabled: wire.enabled ?? true, terminates: true };
 }
 
 const NOT_FOUND_STATUS: Readonly<Record<number, ForwardAction['clusterNotFoundStatus']>> = {

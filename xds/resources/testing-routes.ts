@@ -91,7 +91,11 @@ const forwards: fc.Arbitrary<ForwardAction> = both(
     mirrors: fc.array(fc.record({ cluster: names, fraction: fc.constantFrom(0.5, 1), disableShadowHostSuffix: fc.boolean() }), {
       maxLength: 1,
     }),
-    upgradeConfigs: fc.constantFrom([], [{ type: 'websocket', enabled: false }]),
+    upgradeConfigs: fc.constantFrom<ForwardAction['upgradeConfigs']>(
+      [],
+      [{ type: 'websocket', enabled: false }],
+      [{ type: 'connect', enabled: true, terminates: true }],
+    ),
     priority: fc.constantFrom('DEFAULT', 'HIGH'),
   }),
   optional({
