@@ -43,4 +43,5 @@ if (process.channel !== undefined) {
   process.channel?.unref();
 }
 
-process.exitCode = await main(process.argv.slice(2));
+// A verb that is done is done: a timer that some part forgot must not hold the process, its exit code and who waits for it.
+process.exit(await main(process.argv.slice(2)));
