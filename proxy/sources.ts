@@ -23,7 +23,12 @@ export async function connectSources(bootstrap: Bootstrap, parts: Parts): Promis
     ['listeners', lds],
   ];
   const shared = sources.flatMap(([kind, source]) => (source?.kind === 'ads' ? [kind] : []));
-  for (const [kind, source] of sources) if (source !== undefined) expectFirst(kind, source, parts);
+  const timers = sources.flatMap(([kind, source]) => (source === undefined ? [] : [expectFirst(kind, source, parts)]));
+  const close = (): void => {
+    for (const cancel of timers) cancel();
+    for (const stream of streams) stream.close();
+    for (const file of files) file.close();
+  };
   try {
     if (ads !== undefined) streams.push(openStream(ads, shared, 'dynamic_resources.ads_config', parts));
     for (const [kind, source] of sources) {
@@ -33,23 +38,17 @@ export async function connectSources(bootstrap: Bootstrap, parts: Parts): Promis
     }
     files.push(...(await watchSecretFiles(parts)));
   } catch (error) {
-    for (const stream of streams) stream.close();
-    for (const file of files) file.close();
+    close();
     throw error instanceof ConfigError ? new StartError(`the configuration is not valid: ${error.message}`, error) : error;
   }
-  return {
-    close: () => {
-      for (const stream of streams) stream.close();
-      for (const file of files) file.close();
-    },
-  };
+  return { close };
 }
 
-/** The start waits for the first answer of each kind, for as long as the source says; 0 = for ever. */
-function expectFirst(kind: 'listeners' | 'clusters', source: ConfigSource, { awaited, clock, status, log }: Parts): void {
+/** The start waits for the first answer of each kind, for as long as the source says; 0 = for ever. The answer stops the time. */
+function expectFirst(kind: 'listeners' | 'clusters', source: ConfigSource, { awaited, clock, status, log }: Parts): () => void {
   awaited.add(kind);
-  if (source.initialFetchTimeoutMs <= 0) return;
-  clock.after(source.initialFetchTimeoutMs, () => {
+  if (source.initialFetchTimeoutMs <= 0) return () => undefined;
+  return clock.after(source.initialFetchTimeoutMs, () => {
     if (!awaited.delete(kind)) return;
     log.warning('No answer of the configuration source in time; the start goes on without.', { kind });
     status.check();
