@@ -50,6 +50,7 @@ export interface ConnectedProxy {
   readonly connectedAtMs: number;
 }
 
+/** Versions of all resources of the type together; what a proxy had when it came back counts as sent and acknowledged. */
 export interface ProxyTypeView {
   readonly sent: string;
   readonly acked: string;
@@ -225,9 +226,11 @@ function viewOf(id: string, streams: readonly ConnectedProxy[]): ProxyView {
 function typeView(proxy: ConnectedProxy, type: StreamType): ProxyTypeView {
   const rejection = type.rejection;
   const atMs = proxy.types.get(type.typeUrl)?.rejected?.atMs ?? 0;
+  // A proxy that came back with everything was sent nothing on this stream.
+  const had = type.settled ? (proxy.set?.version(type.typeUrl) ?? '') : '';
   return {
-    sent: type.sentVersion ?? '',
-    acked: type.ackedVersion ?? '',
+    sent: type.sentVersion || had,
+    acked: type.ackedVersion || had,
     state: rejection !== undefined ? 'rejected' : type.settled ? 'acked' : 'pending',
     rejected:
       rejection === undefined

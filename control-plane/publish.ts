@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import type { Watch } from '../lib/watch.ts';
 import type { EncodedResource } from '../xds/session/messages.ts';
-import { SECRET_TYPE, shortName } from '../xds/session/type-urls.ts';
+import { SECRET_TYPE } from '../xds/session/type-urls.ts';
 import type { Changes } from './changes.ts';
 import type { ControlPlaneMetrics } from './metrics.ts';
 import { BUILD } from './proxies.ts';
@@ -73,7 +73,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       const node = proxy.stream.node(world);
       proxy.node = node;
       const next = new NodeResourceSet(new Map([...deps.encode(world, node), [SECRET_TYPE, proxy.stream.secrets()]]), proxy.set);
-      hand(proxy, next, current, clock.now(), deps.metrics);
+      hand(proxy, next, current, clock.now());
       proxy.buildError = '';
       proxy.types.delete(BUILD);
     } catch (error) {
@@ -204,7 +204,7 @@ function turn(clock: Clock): Promise<void> {
 }
 
 /** Books what differs and gives it to the session. Nothing is handed over when nothing differs. */
-function hand(proxy: ConnectedProxy, next: NodeResourceSet, number: number, nowMs: number, metrics: ControlPlaneMetrics): void {
+function hand(proxy: ConnectedProxy, next: NodeResourceSet, number: number, nowMs: number): void {
   const first = proxy.set === undefined;
   proxy.set = next;
   proxy.publish = number;
@@ -215,7 +215,6 @@ function hand(proxy: ConnectedProxy, next: NodeResourceSet, number: number, nowM
       type.changedAt = number;
       type.changedAtMs = nowMs;
     }
-    metrics.pushed(shortName(typeUrl).toLowerCase());
   }
   if (first || next.changedTypes.length > 0) proxy.stream.publish(next);
 }

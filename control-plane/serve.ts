@@ -146,6 +146,7 @@ function createHandler(deps: ServeDeps): { readonly handler: DiscoveryHandler; r
     event(stream, event) {
       const known = served.get(stream);
       if (known === undefined) return;
+      if (event.kind === 'sent') metrics.pushed(shortName(event.typeUrl).toLowerCase());
       if (event.kind === 'nacked') {
         metrics.rejected(shortName(event.typeUrl).toLowerCase());
         log.warning('A proxy rejected a push; it keeps its last good config.', {

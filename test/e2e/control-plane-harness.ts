@@ -1,5 +1,5 @@
 /** A control plane on free ports and plain xDS clients against it, for the tests of the serving half. */
-import { ChannelCredentials } from '@grpc/grpc-js';
+import { ChannelCredentials, logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { jest } from '@jest/globals';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,6 +19,7 @@ import type { DiscoveryClient, DiscoveryConnection } from '../../xds/stream.ts';
 
 // Whole processes and real sockets: on a busy machine that takes longer than a unit test may.
 jest.setTimeout(60_000);
+setLogVerbosity(logVerbosity.NONE);
 
 const ANY = { host: '127.0.0.1', port: 0 };
 

@@ -107,6 +107,8 @@ test('killed and started again, it pushes nothing that did not change, and what 
     const proxy = await call(second, 'GET', `/proxies/${registered.nodeId}`);
     return proxy.connected === true && proxy.types.SDS !== undefined && proxy.state === 'acked';
   });
+  const metrics = await (await fetch(`http://${second.metrics}/metrics`)).text();
+  expect(metrics).not.toMatch(/^pilot_xds_pushes\{/m);
   const written = await call(second, 'PUT', '/resources/HTTPRoute/default/reviews', ROUTE(10, 90), { 'if-match': '*' });
   expect(await call(second, 'GET', `/changes/${written.changeId}?wait=5s`)).toMatchObject({ done: true });
   expect(client.updates.map((update) => update.typeUrl)).toEqual([ROUTE_TYPE]);

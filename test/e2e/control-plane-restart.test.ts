@@ -47,6 +47,7 @@ test('after a restart with the same data directory nothing is lost and nothing i
   if (own.kind !== 'certificate') throw new Error('the secret "default" is no certificate');
   tls = { rootsPem, certificate: own };
   const before = (await first.call('GET', '/api/v1/resources')).json;
+  const versionBefore = (await first.call('GET', `/api/v1/proxies/${registered.nodeId}`)).json.types.RDS.acked;
   const { addresses } = first;
   await first.close();
 
@@ -58,6 +59,7 @@ test('after a restart with the same data directory nothing is lost and nothing i
     return status === 200 && json.connected && json.types.SDS !== undefined ? json : undefined;
   });
   expect(proxy).toMatchObject({ state: 'acked', authentication: 'certificate' });
+  expect(proxy.types.RDS.acked).toBe(versionBefore);
   // A write reaches it, so the stream works; it is the only thing that was pushed.
   const written = await second.call('PUT', '/api/v1/resources/HTTPRoute/default/reviews', ROUTE(10, 90), { 'if-match': '*' });
   expect((await second.call('GET', `/api/v1/changes/${written.json.changeId}?wait=5s`)).json).toMatchObject({ done: true });
