@@ -1,6 +1,6 @@
 /** The store in `--data-dir`: one SQLite file with a write-ahead log, a checksum per record, and no start on a file that is not whole. */
 import { createHash } from 'node:crypto';
-import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, readSync, statSync } from 'node:fs';
+import { accessSync, chmodSync, closeSync, constants, existsSync, fsyncSync, mkdirSync, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Json } from '../../xds/snapshot.ts';
@@ -11,6 +11,10 @@ export const STORE_FILE = 'meshwork.db';
 /** "MESH" in the file's application id, so that another program's database is not taken for ours. */
 const APPLICATION_ID = 0x4d455348;
 const SCHEMA_VERSION = 1;
+/** The file takes no write that would make it larger; what is there stays readable. */
+const BYTES_MAX = 1_073_741_824;
+/** SQLite's default. */
+const PAGE_BYTES = 4096;
 const SCHEMA = `
   CREATE TABLE records (
     collection TEXT NOT NULL,
@@ -18,7 +22,7 @@ const SCHEMA = `
     value TEXT NOT NULL,
     checksum TEXT NOT NULL,
     PRIMARY KEY (collection, key)
-  ) STRICT, WITHOUT ROWID;
+  ) STRICT;
   PRAGMA application_id = ${APPLICATION_ID};
   PRAGMA user_version = ${SCHEMA_VERSION};
 `;
@@ -31,22 +35,30 @@ interface Row {
 }
 
 /**
- * Opens (or makes) the store in a directory, which gets mode 0700, the file 0600.
+ * Opens (or makes) the store in a directory. A directory that is made gets mode 0700; one that is there keeps its mode; the file has 0600 in both.
  * Throws StoreCorruptError when the file is damaged, from another program or from a newer version, and when another control plane has it open;
  * the check reads only, so a damaged file keeps every byte.
  */
-export function openSqliteStore(directory: string): Store {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  chmodSync(directory, 0o700);
+export function openSqliteStore(directory: string, options: { readonly bytesMax?: number } = {}): Store {
+  prepareDirectory(directory);
   const file = join(directory, STORE_FILE);
   const fresh = !existsSync(file) || statSync(file).size === 0;
   if (fresh && existsSync(`${file}-wal`) && statSync(`${file}-wal`).size > 0)
     throw refused(file, 'the file is empty or missing but its write-ahead log is not');
   if (!fresh) verify(file);
-  return openVerified(directory, file, fresh);
+  return openVerified(directory, file, fresh, options.bytesMax ?? BYTES_MAX);
 }
 
-function openVerified(directory: string, file: string, fresh: boolean): Store {
+function prepareDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw new Error(`the data directory ${directory} cannot be used: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+function openVerified(directory: string, file: string, fresh: boolean, bytesMax: number): Store {
   // The log and the shared memory file that SQLite makes take over this file's mode.
   closeSync(openSync(file, 'a', 0o600));
   chmodSync(file, 0o600);
@@ -55,6 +67,7 @@ function openVerified(directory: string, file: string, fresh: boolean): Store {
     opened.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;');
     if (fresh) opened.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`);
     else opened.exec('BEGIN IMMEDIATE; COMMIT;');
+    opened.exec(`PRAGMA max_page_count = ${Math.ceil(bytesMax / PAGE_BYTES)}`);
     return opened;
   });
   syncDirectory(directory);

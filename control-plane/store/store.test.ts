@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from '@jest/globals';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -46,6 +46,43 @@ test('the directory is for the owner alone, and so is the file', () => {
   expect(statSync(join(where, STORE_FILE)).mode & 0o777).toBe(0o600);
   expect(statSync(join(where, `${STORE_FILE}-wal`)).mode & 0o777).toBe(0o600);
   store.close();
+});
+
+test('a directory that is there keeps its mode, and the file in it is still for the owner alone', () => {
+  const where = directory();
+  mkdirSync(where, { mode: 0o755 });
+  const store = openSqliteStore(where);
+  expect(statSync(where).mode & 0o777).toBe(0o755);
+  expect(statSync(join(where, STORE_FILE)).mode & 0o777).toBe(0o600);
+  store.close();
+});
+
+test('a full store refuses writes, keeps what it has, and takes writes again once there is room', () => {
+  const store = openSqliteStore(directory(), { bytesMax: 200_000 });
+  let written = 0;
+  const fill = (): void => {
+    for (; written < 1000; written++) store.put('resources', `key-${written}`, 'x'.repeat(1000));
+  };
+  expect(fill).toThrow(StoreFullError);
+  expect(written).toBeGreaterThan(50);
+  expect(store.list('resources')).toHaveLength(written);
+  expect(() =>
+    store.transaction(() => {
+      store.put('resources', 'key-0', 'changed');
+      store.put('leases', 'big', 'x'.repeat(500_000));
+    }),
+  ).toThrow(StoreFullError);
+  expect(store.list('resources')[0]!.value).toBe('x'.repeat(1000));
+  for (let n = 0; n < written; n++) store.delete('resources', `key-${n}`);
+  store.put('resources', 'again', 1);
+  expect(store.list('resources')).toEqual([{ key: 'again', value: 1 }]);
+  store.close();
+});
+
+test('a path that is no directory is named', () => {
+  const where = directory();
+  writeFileSync(where, '');
+  expect(() => openSqliteStore(where)).toThrow(where);
 });
 
 for (const [name, make] of [
