@@ -1,7 +1,8 @@
 /** Snapshot to Runtime: clusters are brought up to date, listeners are compiled with their routes, filters and TLS. Throws ConfigError with a path. */
 import { ConfigError } from './errors.ts';
 import { compileAccessLogs } from './filters/access-log.ts';
-import { compileHttpChain } from './http-chain.ts';
+import { istioTcpMetrics } from './filters/istio-tcp-metrics.ts';
+import { compileHttpChain, istioOptions } from './http-chain.ts';
 import { compileChainMatch, needsInspection } from './listen/chain-match.ts';
 import { compileTcpProxy } from './tcp/serve.ts';
 import { missingSecrets } from './tls/context.ts';
@@ -149,7 +150,9 @@ function compileChain(
   }
   if (filter.kind === 'tcp') {
     const place = `${path}.tcp_proxy`;
-    const observers = compileAccessLogs(filter.tcp.accessLogs, place, deps);
+    const options = istioOptions(listener, deps);
+    const metrics = options === undefined ? [] : [istioTcpMetrics(options)];
+    const observers = [...metrics, ...compileAccessLogs(filter.tcp.accessLogs, place, deps)];
     return { key, tls, service: undefined, serve: compileTcpProxy(filter.tcp, place, { ...deps, pool: deps.clusters, observers }) };
   }
   const routes: RouteConfiguration | undefined = filter.http.routeConfig ?? snapshot.routes.get(filter.http.rdsName ?? '');

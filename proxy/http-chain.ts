@@ -13,10 +13,11 @@ import { compileTracing } from './filters/tracing-config.ts';
 import { serveHttp1 } from './http1/server.ts';
 import { http1Settings } from './http1/settings.ts';
 import { compileRoutes } from './router/router.ts';
-import { compileConnect } from './tcp/connect.ts';
+import { compileConnect, CONNECTION_HOOKS } from './tcp/connect.ts';
 import { openTunnel } from './tcp/tunnel.ts';
 import type { AccessLogDeps } from './filters/access-log.ts';
 import type { FilterStack } from './filters/compose.ts';
+import type { IstioMetricsOptions } from './filters/istio-metrics.ts';
 import type { HttpStats } from './filters/http-stats.ts';
 import type { Observer } from './filters/observe.ts';
 import type { SpanExporter } from './filters/otlp.ts';
@@ -107,17 +108,8 @@ function compileParts(manager: HttpConnectionManager, listener: Listener, path: 
     },
   });
   const outbound = listener.trafficDirection === 'OUTBOUND';
-  const metrics =
-    listener.trafficDirection === 'UNSPECIFIED'
-      ? []
-      : [
-          istioMetrics({
-            registry: deps.registry,
-            reporter: outbound ? 'source' : 'destination',
-            self: deps.self,
-            clusterOf: (name) => deps.clusters.get(name)?.config,
-          }),
-        ];
+  const metricsOptions = istioOptions(listener, deps);
+  const metrics = metricsOptions === undefined ? [] : [istioMetrics(metricsOptions)];
   const traces = compileTracing(manager, outbound ? 'client' : 'server', `${path}.tracing`, deps);
   const observers: Observer[] = [stats.observer, ...metrics, ...traces.observers, ...compileAccessLogs(manager.accessLogs, path, deps)];
   const quiet = new ConfigReader(path, manager.httpFilters.at(-1)?.config ?? {}).boolean('suppressEnvoyHeaders');
@@ -128,7 +120,7 @@ function compileParts(manager: HttpConnectionManager, listener: Listener, path: 
   const stack = [
     observe(observers, deps.clock),
     answers({ clock: quiet ? undefined : deps.clock, localReply }),
-    compileEdge(manager, deps.random, path),
+    compileEdge(manager, deps.random, path, outbound),
     traces.filter,
     requestIdInResponse(manager),
   ];
@@ -138,6 +130,13 @@ function compileParts(manager: HttpConnectionManager, listener: Listener, path: 
     settings: http1Settings(manager),
     outer: (next) => stack.reduceRight((service, filter) => filter?.(service) ?? service, next),
   };
+}
+
+/** Which side of a call this listener is; undefined for one that is neither, which reports nothing. */
+export function istioOptions(listener: Listener, { registry, self, clusters }: ChainDeps): IstioMetricsOptions | undefined {
+  if (listener.trafficDirection === 'UNSPECIFIED') return undefined;
+  const reporter = listener.trafficDirection === 'OUTBOUND' ? 'source' : 'destination';
+  return { registry, reporter, self, clusterOf: (name) => clusters.get(name)?.config };
 }
 
 function requestIdInResponse(manager: HttpConnectionManager): Filter | undefined {
@@ -186,7 +185,12 @@ function serveConnection(accepted: AcceptedConnection, first: Service, settings:
     },
   });
   accepted.busy = () => underWay > 0;
-  accepted.drain = () => served.drain();
+  const drains = new Set<() => void>();
+  CONNECTION_HOOKS.set(connection, { service, drains });
+  accepted.drain = () => {
+    served.drain();
+    for (const drain of drains) drain();
+  };
   accepted.destroy = () => served.destroy();
 }
 

@@ -7,6 +7,8 @@ import type { Clock } from '../../lib/clock.ts';
 export interface Observer {
   /** The request's head is there. */
   started?(request: ProxyRequest): void;
+  /** TCP only: the connection to the endpoint stands. */
+  connected?(request: ProxyRequest): void;
   /** The exchange is over. The object is only valid during the call. */
   done(exchange: Exchange): void;
 }

@@ -11,7 +11,7 @@ import { socketPair } from './pair.ts';
 import type { Http1Settings } from '../http1/settings.ts';
 import type { DialEndpoint } from '../pools.ts';
 import type { Router } from '../router/router.ts';
-import type { ProxyRequest, ProxyResponse, Service } from '../service.ts';
+import type { DownstreamConnection, ProxyRequest, ProxyResponse, Service } from '../service.ts';
 import type { ClusterPool } from '../upstream/cluster-pool.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
@@ -72,23 +72,40 @@ async function serveTunnel(socket: Socket, outer: ProxyRequest, input: ConnectIn
   }
   const [protocol] = seen.applicationProtocols;
   if (seen.transportProtocol !== 'tls' && (protocol === 'http/1.1' || protocol === 'http/1.0')) {
-    serveHttp1(socket, undefined, {
-      connection: outer.connection,
-      service: innerService(input.router),
-      settings: { ...input.settings, defaultHostForHttp10: outer.authority },
-      clock: deps.clock,
-    });
+    serveInside(socket, outer, input, deps);
     return;
   }
   await passOn(socket, outer, input, deps);
 }
 
-/** Tunnels do not nest: a CONNECT inside one is refused. */
-function innerService(router: Router): Service {
-  return (request) =>
-    request.upgrade === 'connect'
-      ? Promise.reject(new ProxyError('routeNotFound', 'A tunnel inside a tunnel is not opened.'))
-      : router.service(request);
+/** What the owner of a connection knows and tunnels inside it need. */
+export interface ConnectionHooks {
+  /** The whole way of a request, in the configuration of its moment. */
+  readonly service: Service;
+  /** Called when the connection shall end as soon as what is under way is done. */
+  readonly drains: Set<() => void>;
+}
+
+/** By connection; set by whoever serves it. */
+export const CONNECTION_HOOKS = new WeakMap<DownstreamConnection, ConnectionHooks>();
+
+/** HTTP inside a tunnel is served as if it had come to the listener itself. Tunnels do not nest: a CONNECT inside one is refused. */
+function serveInside(socket: Socket, outer: ProxyRequest, { router, settings }: ConnectInput, { clock }: ConnectDeps): void {
+  const hooks = CONNECTION_HOOKS.get(outer.connection);
+  const whole = hooks?.service ?? router.service;
+  const served = serveHttp1(socket, undefined, {
+    connection: outer.connection,
+    service: whole,
+    settings: {
+      ...settings,
+      upgradeTypes: settings.upgradeTypes.filter((type) => type !== 'connect'),
+      defaultHostForHttp10: outer.authority,
+    },
+    clock,
+    onClose: () => hooks?.drains.delete(drain),
+  });
+  const drain = (): void => served.drain();
+  hooks?.drains.add(drain);
 }
 
 async function passOn(socket: Socket, outer: ProxyRequest, { router, settings }: ConnectInput, deps: ConnectDeps): Promise<void> {

@@ -69,6 +69,7 @@ function openOnce(cluster: UpstreamCluster, request: ProxyRequest, dial: DialEnd
         return;
       }
       events.connectionOpened?.();
+      cluster.stats.rqTotal.inc();
       let over = false;
       resolve({
         socket,

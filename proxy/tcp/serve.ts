@@ -77,6 +77,7 @@ export function compileTcpProxy(config: TcpProxy, path: string, deps: TcpDeps): 
     openConnection(ref.current, request, deps.dial, attemptsMax).then(
       (opened) => {
         socket.off('close', gone);
+        for (const observer of deps.observers) observer.connected?.(request);
         if (socket.destroyed) {
           opened.socket.destroy();
           opened.released();

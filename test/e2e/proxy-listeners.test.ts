@@ -197,6 +197,11 @@ test('CONNECT: HTTP inside takes the routes of the listener, other bytes go to t
   await until(() => raw.text().endsWith('\u0000\u0001\u0002AB'), 'the bytes came back');
 
   expect(app.requests.map(({ url }) => url)).toEqual(['/a', '/b']);
+  // What is inside a tunnel passes the whole chain: it has an id, it is counted, and its errors are sentences with flags.
+  expect(app.requests[1]!.headers['x-request-id']).toBeDefined();
+  http.socket.write('GET /c HTTP/1.1\r\nHost: nobody.test\r\n\r\n');
+  await until(() => http.text().includes('Host "nobody.test", path "/c".'), 'the sentence came');
+  expect((await proxy.admin('/stats/prometheus?filter=istio_requests_total')).text).toMatch(/response_code="404".*response_flags="NR"/);
   raw.socket.end();
   await until(raw.closed, 'the end went through both ways');
 });
@@ -342,7 +347,7 @@ test('a TCP proxy passes bytes both ways, half-close included, and refuses when 
   const proxy = await startTestProxy({
     static_resources: {
       listeners: [
-        { name: 'good', address: address(0), filter_chains: [{ filters: [tcp('db')] }] },
+        { name: 'good', address: address(0), traffic_direction: 'OUTBOUND', filter_chains: [{ filters: [tcp('db')] }] },
         { name: 'bad', address: address(0), filter_chains: [{ filters: [tcp('away')] }] },
       ],
       clusters: [cluster('db', [(server.address() as AddressInfo).port]), cluster('away', [9])],
@@ -357,6 +362,14 @@ test('a TCP proxy passes bytes both ways, half-close included, and refuses when 
 
   expect(refused.text()).toBe('');
   expect((await proxy.admin('/stats?filter=^cluster.db.upstream_cx')).text).toContain('cluster.db.upstream_cx_total: 1\n');
+  const metrics = (await proxy.admin('/stats/prometheus?filter=istio_tcp')).text;
+  for (const [name, value] of [
+    ['connections_opened', 1],
+    ['connections_closed', 1],
+    ['received_bytes', 5],
+    ['sent_bytes', 9],
+  ] as const)
+    expect(metrics).toMatch(new RegExp(`istio_tcp_${name}_total\\{reporter="source".*request_protocol="tcp".*\\} ${value}\\n`));
 });
 
 test('filter chains are chosen by server name, the longest match first', async () => {
