@@ -154,3 +154,19 @@ test('what would be no valid Workload is refused with field and rule', () => {
   expect(() => registrations.register({ ...REQUEST, ports: { http: 99_999 } })).toThrow(/spec\.ports\.http/);
   expect(registrations.list()).toEqual([]);
 });
+
+test('a store that takes no write does not keep a lease from ending, nor one that is refused from being unknown', () => {
+  const store = createMemoryStore();
+  const { clock, registrations } = setUp(store);
+  registrations.register(REQUEST);
+  store.delete = () => {
+    throw new Error('disk full');
+  };
+  clock.advance(10_000);
+  expect(registrations.list()).toEqual([]);
+  store.put = () => {
+    throw new Error('disk full');
+  };
+  expect(() => registrations.register(REQUEST)).toThrow('disk full');
+  expect(registrations.list()).toEqual([]);
+});

@@ -138,7 +138,12 @@ export function createRegistrations(deps: RegistrationsDeps): Registrations {
   const drop = (lease: Lease, why: string): string => {
     lease.cancel();
     leases.delete(lease.registration.id);
-    store.delete('leases', lease.registration.id);
+    try {
+      store.delete('leases', lease.registration.id);
+    } catch (error) {
+      // It is gone all the same; after a restart it would come back for one grace period.
+      log.error('The end of a lease could not be stored.', { workload: workloadKey(lease.registration), error });
+    }
     log.info(`A registration ended: ${why}.`, { workload: workloadKey(lease.registration) });
     const change = deps.change([`Workload ${workloadKey(lease.registration)}`]);
     emit(change.taken);
