@@ -9,7 +9,7 @@ import type { ClusterPool } from './upstream/cluster-pool.ts';
 import type { Want } from './warming.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
-import type { Snapshot } from '../xds/snapshot.ts';
+import type { LoadAssignment, Snapshot } from '../xds/snapshot.ts';
 
 /** One compiled snapshot. */
 export interface Runtime {
@@ -52,6 +52,8 @@ export class RuntimeHolder {
   readonly #timers = new Map<Want, () => void>();
   #applying: Promise<readonly ApplyProblem[]> | undefined;
   #closed = false;
+  /** What the store said when it was last put in force as a whole. */
+  #target: Snapshot = EMPTY_SNAPSHOT;
 
   constructor(deps: RuntimeDeps) {
     this.#deps = deps;
@@ -66,10 +68,12 @@ export class RuntimeHolder {
     if (this.#applying !== undefined) {
       return this.#applying.then(() => this.apply());
     }
+    const target = this.#deps.store.snapshot();
+    if (this.#assignOnly(target)) return [];
     let next: Runtime;
     let prepared: PreparedListeners | Promise<PreparedListeners>;
     try {
-      const warmed = warm(this.#deps.store.snapshot(), this.current.snapshot, this.#givenUp);
+      const warmed = warm(target, this.current.snapshot, this.#givenUp);
       this.waiting = warmed.waiting;
       this.#watch();
       next = this.#deps.compile(warmed.snapshot, this.#deps.clusters, this.current);
@@ -77,9 +81,9 @@ export class RuntimeHolder {
     } catch (error) {
       return [this.#problem(error)];
     }
-    if (!(prepared instanceof Promise)) return this.#commit(next, prepared);
+    if (!(prepared instanceof Promise)) return this.#commit(next, prepared, target);
     this.#applying = prepared
-      .then((ready) => this.#commit(next, ready))
+      .then((ready) => this.#commit(next, ready, target))
       .finally(() => {
         this.#applying = undefined;
       });
@@ -97,12 +101,13 @@ export class RuntimeHolder {
     this.#timers.clear();
   }
 
-  #commit(next: Runtime, prepared: PreparedListeners): readonly ApplyProblem[] {
+  #commit(next: Runtime, prepared: PreparedListeners, target: Snapshot): readonly ApplyProblem[] {
     if (this.#closed) {
       void prepared.abort();
       return [];
     }
     prepared.commit();
+    this.#target = target;
     const listeners = new Map(next.listeners);
     const configs = new Map(next.snapshot.listeners);
     for (const name of prepared.problems.keys()) {
@@ -113,6 +118,29 @@ export class RuntimeHolder {
     this.#deps.clusters.sweep();
     this.#deps.onApplied?.();
     return [...prepared.problems].map(([name, message]) => ({ name, message: `listener ${JSON.stringify(name)}: ${message}` }));
+  }
+
+  /**
+   * The most frequent change by far, endpoints of clusters that are in force, goes straight to these clusters: its cost follows the change
+   * and not the size of the mesh. False = something else changed too.
+   */
+  #assignOnly(target: Snapshot): boolean {
+    const { listeners, routes, clusters, secrets, endpoints } = this.#target;
+    if (this.waiting.size > 0 || target.clusters !== clusters || target.routes !== routes) return false;
+    if (target.listeners !== listeners || target.secrets !== secrets || target.endpoints.size !== endpoints.size) return false;
+    const changed: LoadAssignment[] = [];
+    for (const [name, assignment] of target.endpoints) {
+      const before = endpoints.get(name);
+      if (before === undefined) return false;
+      if (before !== assignment) changed.push(assignment);
+    }
+    const byService = clustersByService(clusters);
+    for (const assignment of changed) {
+      for (const name of byService.get(assignment.clusterName) ?? []) this.#deps.clusters.get(name)?.assign(assignment);
+    }
+    this.#target = target;
+    this.current = { ...this.current, snapshot: { ...this.current.snapshot, endpoints: target.endpoints } };
+    return true;
   }
 
   #problem(error: unknown): ApplyProblem {
@@ -165,6 +193,26 @@ export class RuntimeHolder {
         return !store.clusters.has(name);
     }
   }
+}
+
+const BY_SERVICE = new WeakMap<Snapshot['clusters'], ReadonlyMap<string, readonly string[]>>();
+
+/** Names of the EDS clusters by the service whose endpoints they use. */
+function clustersByService(clusters: Snapshot['clusters']): ReadonlyMap<string, readonly string[]> {
+  let found = BY_SERVICE.get(clusters);
+  if (found === undefined) {
+    const made = new Map<string, string[]>();
+    for (const [name, cluster] of clusters) {
+      if (cluster.type !== 'EDS') continue;
+      const service = cluster.edsServiceName ?? name;
+      const names = made.get(service);
+      if (names === undefined) made.set(service, [name]);
+      else names.push(name);
+    }
+    found = made;
+    BY_SERVICE.set(clusters, found);
+  }
+  return found;
 }
 
 function revert<T>(map: Map<string, T>, old: ReadonlyMap<string, T>, name: string): void {
