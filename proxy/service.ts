@@ -111,6 +111,11 @@ export interface Body {
 export interface BodySink {
   /** False = full: the source must be paused; the sink calls `resume` on the body when there is room. */
   data(chunk: Buffer): boolean;
+  /**
+   * As `data`, for bytes that stand only until it returns; or, when it answers false, until the sink calls `resume`. A sink that has it
+   * must copy what it keeps longer; one that has not is given bytes of its own by `data`. Spares the copy of streamed bodies.
+   */
+  lend?(chunk: Buffer): boolean;
   end(trailers: Headers | undefined): void;
   fail(error: ProxyError): void;
 }

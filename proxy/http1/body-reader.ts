@@ -5,11 +5,14 @@ import { FlowingBody, TextBody, wholeBody } from './body.ts';
 import type { BodySource } from './body.ts';
 import { ChunkedDecoder } from './chunked.ts';
 import type { ChunkedLimits } from './chunked.ts';
-import { kept } from './reading.ts';
+import { kept, readIntoOwn } from './reading.ts';
 
 const EMPTY = Buffer.alloc(0);
 /** Chunk extensions serve nobody; this many bytes of them in a body are an attack (CVE-2023-39326). */
 const EXTENSION_BYTES_MAX = 16 * 1024;
+
+/** Bodies shorter than this come in a read or two: not worth a buffer of their own. */
+const OWN_BUFFER_BYTES_MIN = 64 * 1024;
 
 /** Longer bodies are cheaper as buffers. */
 export const TEXT_BYTES_MAX = 8 * 1024;
@@ -30,6 +33,8 @@ export class BodyReader {
   #framing = LENGTH;
   #left = 0;
   #decoder: ChunkedDecoder | undefined;
+  /** Ends the time in which the socket reads into a buffer of its own. */
+  #giveBack: ((idle: boolean) => void) | undefined;
   /** The body that flows; undefined when the message's body is read to its end. */
   body: FlowingBody | undefined;
   /** After `begin` and `read`: index of the first byte after the body, -1 while there is more to come. */
@@ -96,7 +101,10 @@ export class BodyReader {
     if (decoder.done) {
       this.next = end;
       body.end(decoder.trailers);
-    } else this.body = body;
+    } else {
+      this.body = body;
+      this.#giveBack ??= readIntoOwn(this.#source.socket);
+    }
     return body;
   }
 
@@ -115,7 +123,11 @@ export class BodyReader {
       this.next = this.#framing === LENGTH && this.#left === 0 ? at + size : -1;
       if (size > 0) body.push(size === chunk.length ? chunk : chunk.subarray(at, at + size));
     }
-    if (this.next !== -1) this.body = undefined;
+    if (this.next !== -1) {
+      this.body = undefined;
+      this.#giveBack?.(!body.lent);
+      this.#giveBack = undefined;
+    }
   }
 
   /** The trailers of the body that was read last. */
@@ -141,6 +153,7 @@ export class BodyReader {
     this.bytes = 0;
     this.next = -1;
     if (at < chunk.length) this.read(chunk, at);
+    if (length === undefined || length > OWN_BUFFER_BYTES_MIN) this.#giveBack ??= readIntoOwn(this.#source.socket);
     return body;
   }
 }

@@ -1,8 +1,9 @@
 /** Bodies that come from a connection: what was there with the head, or a flow with back-pressure. */
+import type { Socket } from 'node:net';
 import type { ProxyError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
 import type { Body, BodySink } from '../service.ts';
-import { kept } from './reading.ts';
+import { canLend, kept } from './reading.ts';
 
 /** Is all of the body there? The same as `body.whole !== undefined`, without making a buffer of a body that is text. */
 export function isWhole(body: Body): boolean {
@@ -72,6 +73,7 @@ export function wholeBody(bytes: Buffer): Body {
 
 /** The connection that a flowing body comes from. */
 export interface BodySource {
+  readonly socket: Socket;
   /** The reader is there: first call of `pipe`. */
   bodyWanted(): void;
   /** Stop and start reading the socket. */
@@ -93,6 +95,8 @@ export class FlowingBody implements Body {
   #trailers: Headers | undefined;
   #failure: ProxyError | undefined;
   #over = false;
+  /** The sink still uses what it was lent last. */
+  lent = false;
   /** Is the source asked to hold its socket? */
   #holding = false;
 
@@ -116,7 +120,7 @@ export class FlowingBody implements Body {
 
   resume(): void {
     if (!this.#paused && !this.#holding) return;
-    this.#paused = false;
+    this.#paused = this.lent = false;
     this.#flow();
   }
 
@@ -138,7 +142,9 @@ export class FlowingBody implements Body {
   push(chunk: Buffer): void {
     if (this.#over) return;
     if (this.#sink !== undefined && !this.#paused && this.#held === undefined) {
-      if (!this.#sink.data(kept(chunk))) this.#paused = true;
+      if (this.#sink.lend !== undefined && canLend(chunk)) {
+        if (!this.#sink.lend(chunk)) this.#paused = this.lent = true;
+      } else if (!this.#sink.data(kept(chunk))) this.#paused = true;
     } else (this.#held ??= []).push(kept(chunk));
     if ((this.#paused || this.#sink === undefined) && !this.#holding) this.#hold();
   }

@@ -53,7 +53,7 @@ const TUNNEL = 3;
 const CLOSED = 4;
 
 export class ClientConnection implements BodySource, WriterOwner {
-  readonly #socket: Socket;
+  readonly socket: Socket;
   readonly #owner: ClientOwner;
   readonly #limits: ClientLimits;
   readonly #head = newResponseHead();
@@ -78,7 +78,7 @@ export class ClientConnection implements BodySource, WriterOwner {
   retireAtMs = Number.POSITIVE_INFINITY;
 
   constructor(socket: Socket, owner: ClientOwner, limits: ClientLimits) {
-    this.#socket = socket;
+    this.socket = socket;
     this.#owner = owner;
     this.#limits = limits;
     socket.setNoDelay(true);
@@ -93,11 +93,11 @@ export class ClientConnection implements BodySource, WriterOwner {
 
   /** Can it take an exchange right now? */
   get usable(): boolean {
-    return this.#state === IDLE && !this.#socket.destroyed && this.#socket.writable;
+    return this.#state === IDLE && !this.socket.destroyed && this.socket.writable;
   }
 
   destroy(): void {
-    this.#socket.destroy();
+    this.socket.destroy();
     this.#onClose('');
   }
 
@@ -123,17 +123,17 @@ export class ClientConnection implements BodySource, WriterOwner {
     const body = request.body;
     if (body === undefined) {
       this.#sent = true;
-      this.#socket.write(head, 'latin1');
+      this.socket.write(head, 'latin1');
     } else if (isWhole(body)) {
       this.#sent = true;
-      writeMessage(this.#socket, head, body);
+      writeMessage(this.socket, head, body);
     } else {
       this.#sent = false;
-      this.#writer = new BodyWriter(this.#socket, this, body, body.length === undefined ? 'chunked' : 'length');
-      this.#socket.cork();
-      this.#socket.write(head, 'latin1');
+      this.#writer = new BodyWriter(this.socket, this, body, body.length === undefined ? 'chunked' : 'length');
+      this.socket.cork();
+      this.socket.write(head, 'latin1');
       this.#writer.start();
-      this.#socket.uncork();
+      this.socket.uncork();
     }
   }
 
@@ -157,13 +157,13 @@ export class ClientConnection implements BodySource, WriterOwner {
   holdReading(): void {
     if (this.#held || this.#state === CLOSED) return;
     this.#held = true;
-    this.#socket.pause();
+    this.socket.pause();
   }
 
   resumeReading(): void {
     if (!this.#held || this.#state === CLOSED) return;
     this.#held = false;
-    this.#socket.resume();
+    this.socket.resume();
   }
 
   bodyCancelled(): void {
@@ -282,12 +282,12 @@ export class ClientConnection implements BodySource, WriterOwner {
   /** The answer is read to its end. The connection goes on if the request is too, and `clean`: nothing follows. */
   #complete(clean: boolean): void {
     this.#exchange = undefined;
-    if (!this.#keepAlive || !this.#sent || !clean || !this.#socket.writable) {
+    if (!this.#keepAlive || !this.#sent || !clean || !this.socket.writable) {
       const writer = this.#writer;
       this.#writer = undefined;
       this.#state = CLOSED;
       writer?.stop(new ProxyError('upstreamReset', 'The endpoint answered before the request was sent.'));
-      this.#socket.destroy();
+      this.socket.destroy();
       this.#owner.connectionClosed(this);
       return;
     }
@@ -317,7 +317,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     this.#state = TUNNEL;
     this.#exchange = undefined;
     request.abort = undefined;
-    stopReadFrom(this.#socket);
+    stopReadFrom(this.socket);
     exchange.answered({
       status: head.status,
       reason: head.reason,
@@ -325,7 +325,7 @@ export class ClientConnection implements BodySource, WriterOwner {
       body: undefined,
       contentLength: undefined,
       tunnel: {
-        socket: this.#socket,
+        socket: this.socket,
         head: kept(chunk.subarray(at)),
         closed: () => {
           if (this.#state !== TUNNEL) return;
@@ -343,7 +343,7 @@ export class ClientConnection implements BodySource, WriterOwner {
   }
 
   #onEnd(): void {
-    if (this.#state === BODY && this.#reader.untilClose && !wasReset(this.#socket)) {
+    if (this.#state === BODY && this.#reader.untilClose && !wasReset(this.socket)) {
       const body = this.#reader.drop();
       this.#complete(true);
       body?.end(undefined);
@@ -365,7 +365,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     this.#state = CLOSED;
     this.#exchange = undefined;
     this.#writer = undefined;
-    this.#socket.destroy();
+    this.socket.destroy();
     this.#owner.connectionClosed(this);
     writer?.stop(error);
     body?.fail(error);

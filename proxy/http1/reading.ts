@@ -37,6 +37,15 @@ function findKeys(): Keys | undefined {
   return buffer !== undefined && callback !== undefined && generator !== undefined ? { buffer, callback, generator } : undefined;
 }
 
+/** What `chunk.buffer` is while a chunk of it is being handled: the memory that the next read will overwrite. */
+let current: ArrayBufferLike | undefined;
+
+function handle(onRead: OnRead, buffer: Buffer, bytes: number): void {
+  current = buffer.buffer;
+  onRead(buffer, bytes);
+  current = undefined;
+}
+
 /** Reads a socket from now on; nothing else may listen to its `data`. `pause`, `resume`, `end` and errors work as ever. */
 export function readFrom(socket: Socket, onRead: OnRead): void {
   // Bytes that are in the stream already, and everything where the shared buffer cannot be used, come this way.
@@ -50,10 +59,38 @@ export function readFrom(socket: Socket, onRead: OnRead): void {
   open[keys.buffer] = shared;
   open[keys.generator] = null;
   open[keys.callback] = (bytes: number, buffer: Buffer): boolean => {
-    onRead(buffer, bytes);
+    handle(onRead, buffer, bytes);
     return true;
   };
   open._handle.useUserBuffer(shared);
+}
+
+/** Buffers of sockets that streamed, for the next one that does. */
+const spares: Buffer[] = [];
+const SPARES_MAX = 32;
+
+/**
+ * From the next read on the socket reads into a buffer of its own, so that what was read can be lent to a slow writer while the socket
+ * rests. Call while a read is handled. The answer goes back to the shared buffer and is called likewise; `idle`: nobody writes from the
+ * socket's own any more, so that another may have it.
+ */
+export function readIntoOwn(socket: Socket): ((idle: boolean) => void) | undefined {
+  const open = socket as unknown as OpenSocket;
+  if (keys === undefined || current === undefined || open[keys.buffer] !== shared) return undefined;
+  const own = spares.pop() ?? Buffer.allocUnsafeSlow(SHARED_BYTES);
+  let next: Buffer | undefined = own;
+  const generator = keys.generator;
+  // Asked once after each read; undefined leaves the buffer as it is.
+  open[generator] = (): Buffer | undefined => {
+    const wanted = next;
+    next = undefined;
+    return wanted;
+  };
+  return (idle) => {
+    if (current === undefined) return;
+    next = shared;
+    if (idle && spares.length < SPARES_MAX) spares.push(own);
+  };
 }
 
 /** Gives the socket back to whoever listens to `data` next. It is paused; `resume` starts it. */
@@ -65,9 +102,14 @@ export function stopReadFrom(socket: Socket): void {
   open[keys.callback] = (bytes: number, buffer: Buffer): boolean => socket.push(Buffer.from(buffer.subarray(0, bytes)));
 }
 
-/** The same bytes in memory of their own if they are in the shared buffer, else as they are. */
+/** The same bytes in memory of their own if the next read would overwrite them, else as they are. */
 export function kept(chunk: Buffer): Buffer {
-  return shared !== undefined && chunk.buffer === shared.buffer ? Buffer.from(chunk) : chunk;
+  return current !== undefined && chunk.buffer === current ? Buffer.from(chunk) : chunk;
+}
+
+/** Is the chunk in the socket's own buffer, so that it stands as long as the socket rests? */
+export function canLend(chunk: Buffer): boolean {
+  return current !== undefined && chunk.buffer === current && current !== shared!.buffer;
 }
 
 /**

@@ -49,7 +49,7 @@ const DISCARD_MS = 1_000;
 const EMPTY = Buffer.alloc(0);
 
 class ServerConnection implements Http1Connection, BodySource, ResponderOwner, Swept {
-  readonly #socket: Socket;
+  readonly socket: Socket;
   readonly #options: Http1Options;
   readonly #settings: Http1Settings;
   readonly #sweep: Sweep;
@@ -78,7 +78,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   requests = 0;
 
   constructor(socket: Socket, options: Http1Options) {
-    this.#socket = socket;
+    this.socket = socket;
     this.#options = options;
     this.#settings = options.settings;
     this.#reader = new BodyReader(this, options.settings);
@@ -105,7 +105,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   }
 
   destroy(): void {
-    this.#socket.destroy();
+    this.socket.destroy();
   }
 
   // ---- reading --------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
         return;
       case DISCARD:
         this.#discarded += bytes;
-        if (this.#discarded > DISCARD_BYTES_MAX) this.#socket.pause();
+        if (this.#discarded > DISCARD_BYTES_MAX) this.socket.pause();
         return;
       default:
     }
@@ -221,7 +221,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   holdReading(): void {
     if (this.#held) return;
     this.#held = true;
-    this.#socket.pause();
+    this.socket.pause();
   }
 
   resumeReading(): void {
@@ -229,7 +229,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#held = false;
     this.#readingSinceMs = this.#sweep.nowMs;
     this.#bytesBefore = this.#reader.bytes;
-    this.#socket.resume();
+    this.socket.resume();
   }
 
   bodyCancelled(): void {
@@ -273,10 +273,10 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#pending = undefined;
     this.#state = TUNNEL;
     this.#sweep.remove(this);
-    stopReadFrom(this.#socket);
-    if (tunnel.head.length > 0) this.#socket.write(tunnel.head);
+    stopReadFrom(this.socket);
+    if (tunnel.head.length > 0) this.socket.write(tunnel.head);
     if (ahead !== undefined) tunnel.socket.write(ahead);
-    const splice = new Splice(this.#socket, tunnel.socket, this.#sweep, this.#settings.streamIdleTimeoutMs);
+    const splice = new Splice(this.socket, tunnel.socket, this.#sweep, this.#settings.streamIdleTimeoutMs);
     splice.start(this.#halfClosed, () => {
       tunnel.closed();
       this.#options.events?.requestEnded?.();
@@ -295,7 +295,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#reader.drop()?.fail(error);
     const response = (this.#options.errorResponse ?? errorResponse)(undefined, error);
     const head = responseHead(undefined, response, false, false, 1, false, this.#settings);
-    writeWhole(this.#socket, head, response.body?.whole ?? EMPTY);
+    writeWhole(this.socket, head, response.body?.whole ?? EMPTY);
     this.#close();
   }
 
@@ -310,7 +310,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#discard();
     const { request, headSent } = this.#responder;
     body?.fail(error);
-    if (headSent) this.#socket.resetAndDestroy();
+    if (headSent) this.socket.resetAndDestroy();
     else {
       this.#responder.fail(error);
       request?.abort?.(error);
@@ -322,19 +322,19 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#pending = undefined;
     this.#held = false;
     this.#discarded = 0;
-    this.#socket.resume();
+    this.socket.resume();
   }
 
   /** Ends the writing side and reads on for a moment, so that the answer is not lost to a reset. */
   #close(): void {
     this.#discard();
     this.#closeAtMs = this.#sweep.nowMs + DISCARD_MS;
-    this.#socket.end();
+    this.socket.end();
   }
 
   #onEnd(): void {
     this.#halfClosed = true;
-    if (this.#state === BODY) this.#socket.destroy();
+    if (this.#state === BODY) this.socket.destroy();
     else if (this.#state === HEAD) this.#close();
   }
 
@@ -355,7 +355,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   sweep(nowMs: number): void {
     const settings = this.#settings;
     if (this.#closeAtMs > 0) {
-      if (nowMs >= this.#closeAtMs) this.#socket.destroy();
+      if (nowMs >= this.#closeAtMs) this.socket.destroy();
       return;
     }
     const old = settings.maxConnectionDurationMs > 0 && nowMs - this.#openedMs >= settings.maxConnectionDurationMs;
@@ -367,7 +367,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     if (this.#pending !== undefined || this.requests === 0) {
       const headMs = settings.requestHeadersTimeoutMs;
       if (headMs === 0 || nowMs - this.#readingSinceMs < headMs) return;
-      if (this.#pending === undefined) this.#socket.destroy();
+      if (this.#pending === undefined) this.socket.destroy();
       else this.#refuse(new ProxyError('requestHeaderTimeout'));
       return;
     }

@@ -14,6 +14,9 @@ export type Framing = 'length' | 'chunked' | 'none';
 /** Chunks up to this size are copied together with the text around them. */
 const JOINED_CHUNK_BYTES_MAX = 4096;
 
+/** Methods without a body say nothing about its length when they have none; all others say 0, so that no reader has to guess (as Envoy). */
+const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'TRACE', 'CONNECT']);
+
 /** The head of a request to an upstream, written anew from the parsed message. Throws `internal` when a filter made it unwritable. */
 export function requestHead(request: ProxyRequest, keepAlive: boolean): string {
   const { method, path, authority, body, upgrade } = request;
@@ -31,7 +34,7 @@ export function requestHead(request: ProxyRequest, keepAlive: boolean): string {
   if (body !== undefined) {
     const length = bodyLength(body);
     head += length === undefined ? 'Transfer-Encoding: chunked\r\n' : `Content-Length: ${length}\r\n`;
-  } else if (method === 'POST' || method === 'PUT' || method === 'PATCH') head += 'Content-Length: 0\r\n';
+  } else if (!BODILESS.has(method)) head += 'Content-Length: 0\r\n';
   if (upgrade !== undefined && !connect) head += `Connection: Upgrade\r\nUpgrade: ${upgrade}\r\n\r\n`;
   else if (te) head += keepAlive ? 'Connection: TE\r\n\r\n' : 'Connection: close, TE\r\n\r\n';
   else head += keepAlive ? '\r\n' : 'Connection: close\r\n\r\n';
@@ -116,21 +119,33 @@ export class BodyWriter implements BodySink {
 
   data(chunk: Buffer): boolean {
     if (this.#over || chunk.length === 0) return true;
-    this.bytes += chunk.length;
-    let room: boolean;
-    if (this.#framing === 'chunked') room = writeChunk(this.#socket, chunk);
-    else {
-      if (this.#framing === 'length') {
-        this.#left -= chunk.length;
-        if (this.#left < 0) {
-          this.#break(new ProxyError('upstreamBodyReset', 'The body is longer than its Content-Length.'), true);
-          return false;
-        }
-      }
-      room = this.#socket.write(chunk);
-    }
+    if (!this.#count(chunk.length)) return false;
+    const room = this.#framing === 'chunked' ? writeChunk(this.#socket, chunk) : this.#socket.write(chunk);
     if (!room) this.#waiting = true;
     return room;
+  }
+
+  /** Done with when the kernel took all of it; else the source rests until it has. */
+  lend(chunk: Buffer): boolean {
+    if (this.#over || chunk.length === 0) return true;
+    if (!this.#count(chunk.length)) return false;
+    const socket = this.#socket;
+    const room = this.#framing === 'chunked' ? writeChunk(socket, chunk) : socket.write(chunk);
+    if (socket.writableLength === 0) return true;
+    this.#waiting = true;
+    // No `drain` comes where there was room; the empty write is done after the one before it.
+    if (room) socket.write('', () => this.drained());
+    return false;
+  }
+
+  /** False when the body is longer than it said, which ends it. */
+  #count(bytes: number): boolean {
+    this.bytes += bytes;
+    if (this.#framing !== 'length') return true;
+    this.#left -= bytes;
+    if (this.#left >= 0) return true;
+    this.#break(new ProxyError('upstreamBodyReset', 'The body is longer than its Content-Length.'), true);
+    return false;
   }
 
   end(trailers: Headers | undefined): void {

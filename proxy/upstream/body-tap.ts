@@ -56,6 +56,13 @@ export abstract class BodyTap implements Body, BodySink {
     return this.#sink!.data(chunk);
   }
 
+  lend(chunk: Buffer): boolean {
+    if (this.#isOver) return true;
+    this.touched();
+    const sink = this.#sink!;
+    return sink.lend === undefined ? sink.data(Buffer.from(chunk)) : sink.lend(chunk);
+  }
+
   end(trailers: Headers | undefined): void {
     if (this.#isOver) return;
     this.#end(undefined);

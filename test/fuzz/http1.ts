@@ -1,4 +1,5 @@
 /** Fuzz target of the HTTP/1.1 codec: mutated messages through every reader, with oracles beyond "does not crash". Run: `node test/fuzz/http1.ts --executions=10000000 --seed=1`. */
+import { Socket } from 'node:net';
 import { pathToFileURL } from 'node:url';
 import { below, seededRandom } from '../../lib/random.ts';
 import type { Random } from '../../lib/random.ts';
@@ -47,6 +48,7 @@ const CONNECTION: DownstreamConnection = {
   tls: undefined,
 };
 const SOURCE = {
+  socket: new Socket(),
   bodyWanted: () => undefined,
   holdReading: () => undefined,
   resumeReading: () => undefined,
