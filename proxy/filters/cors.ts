@@ -42,6 +42,7 @@ function buildCors(config: ConfigReader, deps: FilterDeps): Filter | undefined {
       if (!allowed) return forwardUnmatched ? next(request) : Promise.resolve(localResponse(request, 200, ''));
       const response = mark(localResponse(request, 200, ''), origin);
       for (const [name, value] of answers) response.headers.append(name, value);
+      if (exposed !== '') response.headers.append('access-control-expose-headers', exposed);
       return Promise.resolve(response);
     }
     if (!allowed) return next(request);

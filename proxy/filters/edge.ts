@@ -1,6 +1,5 @@
 /** What the connection manager does to each request's headers before anything looks at them: origin, request id, identity, and nothing forged. */
 import { uuid } from './ids.ts';
-import { isInternal, parseIp } from '../listen/ip.ts';
 import { ConfigError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
 import type { DownstreamConnection, Filter, PeerTls, ProxyRequest } from '../service.ts';
@@ -34,6 +33,25 @@ const INTERNAL_HEADERS: ReadonlySet<string> = new Set([
   'x-envoy-upstream-stream-duration-ms',
 ]);
 
+/** Of these, the ones that steer this proxy: nobody but a trusted caller may, wherever the listener stands. */
+const CONTROL_HEADERS: ReadonlySet<string> = new Set([
+  'x-envoy-expected-rq-timeout-ms',
+  'x-envoy-force-trace',
+  'x-envoy-hedge-on-per-try-timeout',
+  'x-envoy-internal',
+  'x-envoy-ip-tags',
+  'x-envoy-max-retries',
+  'x-envoy-original-url',
+  'x-envoy-retriable-header-names',
+  'x-envoy-retriable-status-codes',
+  'x-envoy-retry-grpc-on',
+  'x-envoy-retry-on',
+  'x-envoy-upstream-alt-stat-name',
+  'x-envoy-upstream-rq-per-try-timeout-ms',
+  'x-envoy-upstream-rq-timeout-alt-response',
+  'x-envoy-upstream-rq-timeout-ms',
+]);
+
 /** Identity and origin, written by proxies alone. Spelled with underscores they reach many applications under the same name, so those forms go. */
 const GUARDED_HEADERS: ReadonlySet<string> = new Set([
   'x-forwarded-client-cert',
@@ -45,8 +63,11 @@ const GUARDED_HEADERS: ReadonlySet<string> = new Set([
   'x-request-id',
 ]);
 
-/** Compiles the treatment of request headers. Throws for client certificate details that are not available. */
-export function compileEdge(http: HttpConnectionManager, random: Random, path: string): Filter {
+/**
+ * Compiles the treatment of request headers. `trusted`: callers are this proxy's own application, whose control headers are honoured. Throws
+ * for client certificate details that are not available.
+ */
+export function compileEdge(http: HttpConnectionManager, random: Random, path: string, trusted = false): Filter {
   const details = http.setCurrentClientCertDetails;
   if (details.cert || details.chain)
     throw new ConfigError(`${path}.set_current_client_cert_details`, 'cert and chain are not supported; subject, dns and uri are');
@@ -56,7 +77,7 @@ export function compileEdge(http: HttpConnectionManager, random: Random, path: s
     const headers = request.headers;
     stripPort?.(request);
     dropLookAlikes(headers);
-    const external = markOrigin(http, request);
+    const external = markOrigin(http, request, trusted);
     xfcc(headers, request.connection.tls);
     const known = headers.get('x-request-id');
     if (known !== undefined && !(external && !http.preserveExternalRequestId)) request.info.requestId = known;
@@ -68,34 +89,27 @@ export function compileEdge(http: HttpConnectionManager, random: Random, path: s
   };
 }
 
-/** Appends to x-forwarded-for, sets x-forwarded-proto, strips control headers of outsiders. Answers whether the request came in at the edge. */
-function markOrigin(http: HttpConnectionManager, request: ProxyRequest): boolean {
+/**
+ * Appends to x-forwarded-for, sets x-forwarded-proto, strips control headers of outsiders. Answers whether the request came in at the edge. No
+ * address is internal by itself, as in Envoy without internal_address_config: whoever can reach a private address is not yet a friend.
+ */
+function markOrigin(http: HttpConnectionManager, request: ProxyRequest, trusted: boolean): boolean {
   const headers = request.headers;
   const connection = request.connection;
   const forwardedFor = headers.joined('x-forwarded-for');
-  let internal: boolean;
   if (http.useRemoteAddress) {
-    const remote = parseIp(connection.remoteAddress);
-    internal = forwardedFor === undefined && remote !== undefined && isInternal(remote);
     if (!http.skipXffAppend) {
       headers.set('x-forwarded-for', forwardedFor === undefined ? connection.remoteAddress : `${forwardedFor},${connection.remoteAddress}`);
     }
     if (http.xffNumTrustedHops === 0 || !headers.has('x-forwarded-proto')) headers.set('x-forwarded-proto', schemeOf(connection));
   } else {
-    const only = forwardedFor === undefined || forwardedFor.includes(',') ? undefined : parseIp(forwardedFor.trim());
-    internal = only !== undefined && isInternal(only);
     if (!headers.has('x-forwarded-proto')) headers.append('x-forwarded-proto', schemeOf(connection));
   }
-  const edge = http.useRemoteAddress && !internal;
-  if (edge) {
-    const fields = headers.fields;
-    for (let i = fields.length - 2; i > 0; i -= 3) if (INTERNAL_HEADERS.has(fields[i]!)) fields.splice(i - 1, 3);
-    headers.append('x-envoy-external-address', connection.remoteAddress);
-  } else if (internal) {
-    headers.set('x-envoy-internal', 'true');
-  } else {
-    headers.remove('x-envoy-internal');
-  }
+  const edge = http.useRemoteAddress && !trusted;
+  const dropped = edge ? INTERNAL_HEADERS : CONTROL_HEADERS;
+  const fields = headers.fields;
+  if (!trusted) for (let i = fields.length - 2; i > 0; i -= 3) if (dropped.has(fields[i]!)) fields.splice(i - 1, 3);
+  if (edge) headers.append('x-envoy-external-address', connection.remoteAddress);
   return edge;
 }
 

@@ -20,16 +20,16 @@ function buildFault(config: ConfigReader, deps: FilterDeps): Filter | undefined 
   const delay = config.object('delay');
   const abort = config.object('abort');
   if (config.has('responseRateLimit')) config.fail('responseRateLimit', 'limiting the rate of responses is not supported');
-  if (delay?.has('headerDelay') === true || abort?.has('headerAbort') === true)
-    config.fail('', 'faults by request header are not supported');
   if (delay === undefined && abort === undefined) return undefined;
   const delayMs = delay?.durationMs('fixedDelay', 0) ?? 0;
   if (delayMs < 0 || delayMs > DELAY_MS_MAX) delay!.fail('fixedDelay', `must be from 0s to ${DELAY_MS_MAX / 1000}s`);
   const delayShare = delay?.fraction('percentage', 0) ?? 0;
   const abortShare = abort?.fraction('percentage', 0) ?? 0;
   const status = abort?.number('httpStatus', 0) ?? 0;
+  const delayByHeader = delay?.has('headerDelay') === true;
+  const abortByHeader = abort?.has('headerAbort') === true;
   const grpcStatus = abort?.has('grpcStatus') === true ? abort.number('grpcStatus', 14) : undefined;
-  if (abort !== undefined && grpcStatus === undefined && (status < 200 || status > 599))
+  if (abort !== undefined && grpcStatus === undefined && !abortByHeader && (status < 200 || status > 599))
     abort.fail('httpStatus', 'must be from 200 to 599');
   const headers = config.objects('headers').map(compileHeaderMatcher);
   const cluster = config.string('upstreamCluster');
@@ -40,20 +40,32 @@ function buildFault(config: ConfigReader, deps: FilterDeps): Filter | undefined 
 
   const abortOrGoOn = (request: ProxyRequest, next: (request: ProxyRequest) => Promise<ProxyResponse>): Promise<ProxyResponse> => {
     if (abortShare === 0 || deps.random() >= abortShare) return next(request);
+    const asked = abortByHeader ? numberIn(request, 'x-envoy-fault-abort-request', 200, 599) : status;
+    if (asked === undefined) return next(request);
     abortsInjected();
-    return Promise.resolve(abortResponse(request, status, grpcStatus));
+    return Promise.resolve(abortResponse(request, asked, grpcStatus));
   };
   return (next) => (request) => {
     if (cluster !== '' && request.info.clusterName !== cluster) return next(request);
     if (headers.length > 0 && !headers.every((test) => test(request))) return next(request);
     if (delayShare === 0 || active >= activeMax || deps.random() >= delayShare) return abortOrGoOn(request, next);
+    const waitMs = delayByHeader ? numberIn(request, 'x-envoy-fault-delay-request', 0, DELAY_MS_MAX) : delayMs;
+    if (waitMs === undefined) return abortOrGoOn(request, next);
     delaysInjected();
     active++;
     addFlag(request, 'DI');
-    return waitFor(request, delayMs, deps)
+    return waitFor(request, waitMs, deps)
       .finally(() => active--)
       .then(() => abortOrGoOn(request, next));
   };
+}
+
+/** What the caller asks for in a header; undefined = nothing that can be. */
+function numberIn(request: ProxyRequest, header: string, min: number, max: number): number | undefined {
+  const text = request.headers.get(header);
+  if (text === undefined || !/^\d{1,7}$/.test(text)) return undefined;
+  const value = Number(text);
+  return value >= min && value <= max ? value : undefined;
 }
 
 /** A pause that ends early, with the error, when the client goes away. */

@@ -20,7 +20,7 @@ export const headerMutation: FilterEntry = {
   },
 };
 
-type Mutation = (headers: Headers, exchange: Exchange) => void;
+export type Mutation = (headers: Headers, exchange: Exchange) => void;
 
 function buildHeaderMutation(config: ConfigReader): Filter | undefined {
   const mutations = config.object('mutations');
@@ -46,7 +46,11 @@ function compileMutation(reader: ConfigReader): Mutation {
     if (removed === 'host' || removed.startsWith(':')) reader.fail('remove', 'must not name Host or a pseudo-header');
     return (headers) => headers.remove(removed);
   }
-  const option = reader.object('append') ?? reader.fail('', 'a mutation is remove or append');
+  return compileHeaderOption(reader.object('append') ?? reader.fail('', 'a mutation is remove or append'));
+}
+
+/** One HeaderValueOption: a header whose value may be a format, and what happens where it is there already. */
+export function compileHeaderOption(option: ConfigReader): Mutation {
   const header = option.object('header') ?? option.fail('header', 'must be given');
   const name = header.string('key');
   const lower = name.toLowerCase();

@@ -1,6 +1,8 @@
 /** A token bucket in this process (envoy.extensions.filters.http.local_ratelimit.v3). */
+import { STATUS_CODES } from 'node:http';
 import { ConfigError, ProxyError } from '../errors.ts';
 import { errorResponse, localResponse } from './local-response.ts';
+import { compileHeaderOption } from './header-mutation.ts';
 import type { ConfigReader } from './config.ts';
 import type { FilterDeps, FilterEntry } from './filter.ts';
 import type { Filter } from '../service.ts';
@@ -49,6 +51,8 @@ export class TokenBucket {
 
 function buildLocalRateLimit(config: ConfigReader, deps: FilterDeps): Filter | undefined {
   if (config.has('descriptors')) config.fail('descriptors', 'descriptors are not supported; use one token bucket per route');
+  for (const name of ['localRateLimitPerDownstreamConnection', 'localClusterRateLimit', 'requestHeadersToAddWhenNotEnforced'])
+    if (config.has(name)) config.fail(name, 'is not supported');
   const settings = config.object('tokenBucket');
   // Envoy: without a bucket the filter is off here and waits for routes to bring one.
   if (settings === undefined) return undefined;
@@ -60,7 +64,8 @@ function buildLocalRateLimit(config: ConfigReader, deps: FilterDeps): Filter | u
   const bucket = new TokenBucket({ max, perFill, fillMs, nowMs: deps.clock.now() });
   const enabledShare = config.fraction('filterEnabled', 0);
   const enforcedShare = config.fraction('filterEnforced', 0);
-  const status = config.object('status')?.number('code', 429) ?? 429;
+  const status = statusOf(config.object('status'));
+  const added = config.objects('responseHeadersToAdd').map(compileHeaderOption);
   const headersOfLimit = config.oneOf('enableXRatelimitHeaders', ['OFF', 'DRAFT_VERSION_03'] as const, 'OFF') === 'DRAFT_VERSION_03';
   const prefix = `${config.string('statPrefix')}.http_local_rate_limit`;
   const count = (name: string): (() => void) => deps.counterAt(`${prefix}.${name}`);
@@ -81,8 +86,23 @@ function buildLocalRateLimit(config: ConfigReader, deps: FilterDeps): Filter | u
       response.headers.append('x-ratelimit-remaining', String(Math.floor(bucket.remaining)));
       response.headers.append('x-ratelimit-reset', String(Math.ceil(bucket.msToNextFill(request.startMs) / 1000)));
     }
-    if (response.status === 429 && status !== 429)
-      return Promise.resolve({ ...localResponse(request, status, 'local_rate_limited'), headers: response.headers });
-    return Promise.resolve(response);
+    const answer =
+      response.status === 429 && status !== 429
+        ? { ...localResponse(request, status, 'local_rate_limited'), headers: response.headers }
+        : response;
+    for (const add of added) add(answer.headers, { request, response: answer, startWallMs: 0, durationMs: 0 });
+    return Promise.resolve(answer);
   };
+}
+
+/** Envoy's StatusCode is spelled as a name; what is no error is taken as 429. */
+function statusOf(config: ConfigReader | undefined): number {
+  const raw = config?.raw('code');
+  if (config === undefined || raw === undefined) return 429;
+  const found =
+    typeof raw === 'string'
+      ? Number(Object.keys(STATUS_CODES).find((code) => STATUS_CODES[code]!.replaceAll(/[^A-Za-z]/g, '') === raw))
+      : config.number('code', 429);
+  if (!Number.isInteger(found)) return config.fail('code', 'must be the name of a status, such as ServiceUnavailable');
+  return found < 400 ? 429 : found;
 }

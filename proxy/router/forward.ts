@@ -124,6 +124,7 @@ function compileAttempts(input: ForwardInput, deps: ForwardDeps, controls: Contr
   // A per-try time-out that is no shorter than the whole cannot come first.
   const perTry = perTryMs > 0 && (timeoutMs === 0 || perTryMs < timeoutMs) ? perTryMs : 0;
   const { clock, random, wheel } = deps;
+  if (timeoutMs > 0) service = expecting(service, { tryMs: perTry > 0 ? perTry : timeoutMs, wholeMs: timeoutMs }, clock);
   const onTimeout = (code: ErrorCode, request: ProxyRequest): void => {
     const stats = clusterOf(request)?.stats;
     if (code === 'perTryTimeout') stats?.rqPerTryTimeout.inc();
@@ -145,7 +146,7 @@ function compileAttempts(input: ForwardInput, deps: ForwardDeps, controls: Contr
   const idleTimeoutMs = action.idleTimeoutMs ?? deps.streamIdleTimeoutMs ?? 0;
   const timeouts = routeTimeout({ timeoutMs, idleTimeoutMs, maxDurationMs: action.maxStreamDurationMs ?? 0 }, { clock, wheel, onTimeout });
   if (timeouts !== undefined) service = timeouts(service);
-  return timeoutMs > 0 ? expecting(service, String(perTry > 0 ? perTry : timeoutMs)) : service;
+  return service;
 }
 
 /** The first and only attempt, counted. */
@@ -157,10 +158,12 @@ function onlyAttempt(next: Service, onAttempt: ((request: ProxyRequest) => void)
   };
 }
 
-/** Tells the upstream how long somebody will wait for it. */
-function expecting(next: Service, ms: string): Service {
+/** Tells the upstream how long somebody will wait for it: a later try has no more than what is left. */
+function expecting(next: Service, { tryMs, wholeMs }: { readonly tryMs: number; readonly wholeMs: number }, clock: Clock): Service {
+  const first = String(tryMs);
   return (request) => {
-    request.headers.set(EXPECTED_TIMEOUT, ms);
+    const leftMs = request.info.attemptCount > 1 ? wholeMs - (clock.now() - request.startMs) : wholeMs;
+    request.headers.set(EXPECTED_TIMEOUT, leftMs >= tryMs ? first : String(Math.max(1, Math.floor(leftMs))));
     return next(request);
   };
 }

@@ -60,15 +60,16 @@ function rooted(path: string): string {
 /** Changes the authority before the request leaves; undefined when it stays. `auto` is the cluster's doing, see `autoHost`. */
 export function compileHostRewrite(action: ForwardAction, literal: string | undefined): ((request: ProxyRequest) => void) | undefined {
   const rewrite = literal === undefined || literal === '' ? action.hostRewrite : { kind: 'literal' as const, value: literal };
-  const forwarded = action.appendXForwardedHost
-    ? (request: ProxyRequest): void => request.headers.append('x-forwarded-host', request.authority)
-    : undefined;
+  const forwarded = (request: ProxyRequest): void => {
+    if (action.appendXForwardedHost) request.headers.append('x-forwarded-host', request.authority);
+    request.headers.set('x-envoy-original-host', request.authority);
+  };
   if (rewrite === undefined) return undefined;
   if (rewrite.kind === 'auto') return forwarded;
   if (rewrite.kind === 'literal') {
     const { value } = rewrite;
     return (request) => {
-      forwarded?.(request);
+      forwarded(request);
       request.authority = value;
     };
   }
@@ -76,7 +77,7 @@ export function compileHostRewrite(action: ForwardAction, literal: string | unde
   return (request) => {
     const value = request.headers.get(name);
     if (value === undefined || value === '') return;
-    forwarded?.(request);
+    forwarded(request);
     request.authority = value;
   };
 }
