@@ -42,17 +42,17 @@ export async function watchFiles(
     if (closed || text === lastText) return;
     lastText = text;
     counters.attempt.inc();
-    const problems = await take(text);
+    const { problems, unreadable } = await take(text);
     if (problems.length === 0) counters.success.inc();
     else {
-      counters.rejected.inc();
+      (unreadable ? counters.failure : counters.rejected).inc();
       for (const problem of problems)
         log.error('A configuration file was not taken whole; the last good resources stay.', { file: path, problem });
     }
     if (awaited.delete(kind)) status.check();
   };
 
-  const take = async (text: string): Promise<string[]> => {
+  const take = async (text: string): Promise<{ problems: string[]; unreadable: boolean }> => {
     const file = parseResourceFile(text, { format: path.endsWith('.json') ? 'json' : 'yaml', file: path, kind: WIRE_KIND[kind] });
     const problems = file.errors.map((error) => error.message);
     const seen = new Set<string>();
@@ -78,7 +78,7 @@ export async function watchFiles(
     names = problems.length === 0 ? seen : new Set([...names, ...seen]);
     store.versions[kind] = file.version;
     for (const { message } of await runtime.apply()) problems.push(message);
-    return problems;
+    return { problems, unreadable: file.errors.length > 0 };
   };
 
   const trigger = (): void => {
@@ -86,7 +86,7 @@ export async function watchFiles(
     cancelSettle ??= clock.after(SETTLE_MS, () => {
       cancelSettle = undefined;
       reading = reading.then(load).catch((error: unknown) => {
-        counters.rejected.inc();
+        counters.failure.inc();
         log.error('A configuration file could not be read; what was read before stays.', { file: path, error });
       });
     });

@@ -93,7 +93,7 @@ export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
       dial: dial(endpoint, cluster.config),
       clock,
       limits: cluster.limits,
-      events: connectionEvents(cluster.stats.scope),
+      events: { ...connectionEvents(cluster.stats.scope), requestStarted: () => cluster.stats.rqTotal.inc() },
       idleTimeoutMs: cluster.config.idleTimeoutMs,
       client: { maxRequestsPerConnection: cluster.config.maxRequestsPerConnection },
     });
@@ -115,7 +115,12 @@ export function connectionEvents(scope: Scope): PoolEvents {
       active.dec();
       destroyed.inc();
     },
-    connectFailed: (error) => (error.code === 'connectTimeout' ? timedOut : failed).inc(),
+    // Envoy counts a connection from its first packet on: one that failed was opened and destroyed.
+    connectFailed: (error) => {
+      total.inc();
+      destroyed.inc();
+      (error.code === 'connectTimeout' ? timedOut : failed).inc();
+    },
   };
 }
 

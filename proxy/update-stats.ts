@@ -6,6 +6,8 @@ export interface UpdateCounters {
   readonly attempt: Counter;
   readonly success: Counter;
   readonly rejected: Counter;
+  /** What came could not be read at all. */
+  readonly failure: Counter;
 }
 
 /** The same handles for the same registry. */
@@ -23,7 +25,12 @@ export function updateStats(registry: Registry): { of(kind: Kind): UpdateCounter
   const all = new Map(
     kinds.map((kind) => [
       kind,
-      { attempt: counter(kind, 'update_attempt'), success: counter(kind, 'update_success'), rejected: counter(kind, 'update_rejected') },
+      {
+        attempt: counter(kind, 'update_attempt'),
+        success: counter(kind, 'update_success'),
+        rejected: counter(kind, 'update_rejected'),
+        failure: counter(kind, 'update_failure'),
+      },
     ]),
   );
   return {

@@ -1,4 +1,5 @@
 /** The TCP proxy: joins an accepted connection with one to an endpoint, byte for byte (envoy.extensions.filters.network.tcp_proxy.v3). */
+import { TLSSocket } from 'node:tls';
 import { ConfigError, ProxyError } from '../errors.ts';
 import { Headers } from '../headers.ts';
 import { newRequestInfo } from '../http1/request.ts';
@@ -6,6 +7,7 @@ import { sweepOf } from '../http1/sweep.ts';
 import { Splice } from '../http1/tunnel.ts';
 import { envoyScope } from '../../lib/metrics-scope.ts';
 import { openConnection } from './open.ts';
+import type { Socket } from 'node:net';
 import type { DialEndpoint } from '../pools.ts';
 import type { AcceptedConnection, ServeConnection } from '../listen/chain.ts';
 import type { Observer } from '../filters/observe.ts';
@@ -92,11 +94,17 @@ export function compileTcpProxy(config: TcpProxy, path: string, deps: TcpDeps): 
         connection.destroy = () => splice.close();
       },
       (thrown: unknown) => {
-        socket.destroy();
+        reset(socket);
         over(ProxyError.from(thrown));
       },
     );
   };
+}
+
+/** The client must not take an error for the end of what it asked for. TLS has an alert of its own for that. */
+function reset(socket: Socket): void {
+  if (socket instanceof TLSSocket || socket.remoteFamily === undefined) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 /** A weighted choice among clusters, drawn once per connection. */

@@ -144,7 +144,8 @@ export class UpstreamCluster {
       member.renewPool();
     }
     this.warm = true;
-    this.stats.updates.inc();
+    // Envoy counts what came from outside: EDS and DNS.
+    if (this.config.type !== 'STATIC') this.stats.updates.inc();
     if (joined || left) {
       this.stats.membershipChange.inc();
       this.#upkeep.membersChanged();

@@ -59,6 +59,7 @@ export class Dispatch {
     const member = this.#choose(request);
     if (member === undefined) {
       this.#source.stats.noneHealthy.inc();
+      this.#refused();
       throw new ProxyError(
         'noHealthyEndpoint',
         this.#source.warm ? '' : `The endpoints of cluster ${this.#source.name} are not known yet.`,
@@ -66,13 +67,13 @@ export class Dispatch {
     }
     if (!limits.requests.tryTake()) {
       if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
+      this.#refused();
       throw new ProxyError('overflow', `Cluster ${this.#source.name} has ${limits.requests.max} requests under way.`);
     }
     info.endpoint = member;
     if (autoHost && member.hostname !== '') request.authority = member.hostname;
     member.active++;
     member.requests++;
-    this.#source.stats.rqTotal.inc();
     if (this.#source.panic) this.#source.stats.panic.inc();
     const startMs = info.attemptCount > 1 ? this.#clock.now() : request.startMs;
     let response: ProxyResponse;
@@ -143,6 +144,7 @@ export class Dispatch {
     if (error.row.retryOn === 'reset') this.#source.stats.rqRxReset.inc();
     if (error.code === 'overflow') {
       if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
+      this.#refused();
       return;
     }
     member.failures++;
@@ -151,6 +153,12 @@ export class Dispatch {
     const nowMs = this.#clock.now();
     if (this.#source.needsLatency) observeLatency(member, REFUSAL_MS, nowMs);
     this.#ejections.detector?.onLocalFailure(member.outlier, nowMs);
+  }
+
+  /** Envoy charges the 503 of a request that nobody got to the cluster that was chosen. */
+  #refused(): void {
+    this.#source.stats.rqCompleted.inc();
+    this.#source.stats.answered(503);
   }
 
   #release(member: Member, limits: Limits): void {

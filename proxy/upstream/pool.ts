@@ -31,6 +31,8 @@ export interface PoolEvents {
   connectionOpened?(): void;
   connectionClosed?(): void;
   connectFailed?(error: ProxyError): void;
+  /** A request got its connection; not again when it is repeated. */
+  requestStarted?(): void;
   /** A request was sent again because a reused connection died before it answered. */
   raceRetried?(): void;
 }
@@ -173,8 +175,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     const connection = this.#takeIdle();
     if (connection === undefined) this.#wait(exchange);
     else {
-      exchange.connection = connection;
-      connection.start(exchange);
+      this.#start(connection, exchange);
     }
     return exchange.promise;
   }
@@ -208,8 +209,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     }
     for (const exchange of this.#queue) {
       this.#unqueue(exchange);
-      exchange.connection = connection;
-      connection.start(exchange);
+      this.#start(connection, exchange);
       return;
     }
     connection.idleSinceMs = this.#sweep.nowMs;
@@ -238,6 +238,12 @@ class EndpointPool implements Pool, ClientOwner, Swept {
       if (nowMs - connection.idleSinceMs >= limitMs || nowMs >= connection.retireAtMs) connection.destroy();
       else i++;
     }
+  }
+
+  #start(connection: ClientConnection, exchange: PoolExchange): void {
+    if (exchange.connection === undefined) this.#options.events?.requestStarted?.();
+    exchange.connection = connection;
+    connection.start(exchange);
   }
 
   // ---- waiting and connecting -----------------------------------------------------------------------------------------
