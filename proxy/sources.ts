@@ -1,7 +1,5 @@
 /** Where resources come from besides the bootstrap itself: xDS streams and watched files. */
-import { connectAds } from './ads.ts';
 import { StartError } from './boot.ts';
-import { controlPlaneTarget } from './control-plane-target.ts';
 import { ConfigError } from './errors.ts';
 import { watchFiles } from './file-source.ts';
 import type { Ads } from './ads.ts';
@@ -30,10 +28,10 @@ export async function connectSources(bootstrap: Bootstrap, parts: Parts): Promis
     for (const file of files) file.close();
   };
   try {
-    if (ads !== undefined) streams.push(openStream(ads, shared, 'dynamic_resources.ads_config', parts));
+    if (ads !== undefined) streams.push(await openStream(ads, shared, 'dynamic_resources.ads_config', parts));
     for (const [kind, source] of sources) {
       if (source?.kind === 'api')
-        streams.push(openStream(source.api, [kind], `dynamic_resources.${kind === 'clusters' ? 'cds' : 'lds'}_config`, parts));
+        streams.push(await openStream(source.api, [kind], `dynamic_resources.${kind === 'clusters' ? 'cds' : 'lds'}_config`, parts));
       else if (source?.kind === 'path') files.push(await watchFiles(kind, source, parts));
     }
     files.push(...(await watchSecretFiles(parts)));
@@ -55,7 +53,9 @@ function expectFirst(kind: 'listeners' | 'clusters', source: ConfigSource, { awa
   });
 }
 
-function openStream(source: ApiSource, wildcards: readonly ('listeners' | 'clusters')[], path: string, parts: Parts): Ads {
+/** gRPC is loaded here, since a proxy that is configured by files alone needs none of it. */
+async function openStream(source: ApiSource, wildcards: readonly ('listeners' | 'clusters')[], path: string, parts: Parts): Promise<Ads> {
+  const [{ connectAds }, { controlPlaneTarget }] = await Promise.all([import('./ads.ts'), import('./control-plane-target.ts')]);
   const { store, runtime, log, registry, clock, random, node, awaited, status, check } = parts;
   const target = controlPlaneTarget(source, store, parts.contexts, path);
   let lastState = '';

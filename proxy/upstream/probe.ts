@@ -1,6 +1,5 @@
 /** Health probes on the wire: an HTTP request by undici, or a TCP connect. */
 import { connect } from 'node:net';
-import { Agent, request } from 'undici';
 import type { Probe } from './health.ts';
 
 /** Makes the probe that clusters use. Each question has a connection of its own, as a new client would. Not for endpoints that demand TLS. */
@@ -28,6 +27,8 @@ async function http(
   check: { readonly host: string; readonly expectedStatuses: readonly { readonly start: number; readonly end: number }[] },
   signal: AbortSignal,
 ): Promise<boolean> {
+  // Loaded by the first check: undici is a sixth of an idle sidecar's memory, and most have nothing to check.
+  const { Agent, request } = await import('undici');
   const dispatcher = new Agent({ connect: { ...socket, timeout: 0 }, pipelining: 0 });
   try {
     const headers = { 'user-agent': 'meshwork/health', ...(check.host === '' ? {} : { host: check.host }) };
