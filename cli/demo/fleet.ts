@@ -47,7 +47,7 @@ export function createFleet(clock: Clock): Fleet {
   process.on('exit', killAll);
 
   const start = (name: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Member => {
-    const child = spawn(process.execPath, [MESHWORK, ...args], {
+    const child = spawn(process.execPath, [...process.execArgv, MESHWORK, ...args], {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       env: { ...process.env, ...env },
     });
