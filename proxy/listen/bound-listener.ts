@@ -182,7 +182,14 @@ export class BoundListener {
   #serve(connection: Connection, chain: CompiledChain): void {
     if (connection.isOver) return;
     connection.chain = chain;
-    chain.serve(connection);
+    try {
+      chain.serve(connection);
+    } catch (error) {
+      // One connection's mishap must not become the process's.
+      this.#deps.log.error('A connection could not be served.', { listener: this.compiled.config.name, error });
+      connection.destroy();
+      return;
+    }
     if (this.draining) connection.drain?.();
     const notAfterMs = connection.tls?.notAfterMs ?? Number.POSITIVE_INFINITY;
     if (notAfterMs !== Number.POSITIVE_INFINITY) {

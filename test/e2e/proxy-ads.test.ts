@@ -230,6 +230,31 @@ test('a WebSocket lives across 100 route pushes and a listener push', async () =
   expect(plane.events.filter((event) => event.kind === 'nacked')).toEqual([]);
 });
 
+test('requests inside a CONNECT tunnel that was opened before a push take the routes of after it', async () => {
+  const [one, two] = [await startApp('one'), await startApp('two')];
+  const clusters = [
+    wire('cluster', eds('one')),
+    wire('cluster', eds('two')),
+    wire('endpoints', assignment('one', [one.port])),
+    wire('endpoints', assignment('two', [two.port])),
+  ];
+  const tunnels = { ...httpListener('out', { ...RDS, upgrade_configs: [{ upgrade_type: 'CONNECT' }] }), traffic_direction: 'OUTBOUND' };
+  const plane = await controlPlane([...clusters, wire('listener', tunnels), wire('route', routeConfig([routeTo('one')]))]);
+  const proxy = await startDriven(plane);
+  const client = await rawClient(proxy.port());
+  client.socket.write('CONNECT app.test:80 HTTP/1.1\r\nHost: app.test:80\r\n\r\n');
+  await until(() => client.text().includes('\r\n\r\n'), 'the tunnel is open');
+  const get = (): boolean => client.socket.write('GET / HTTP/1.1\r\nHost: app.test\r\n\r\n');
+  get();
+  await until(() => client.text().endsWith('one'), 'the first application answered');
+
+  plane.publish([...clusters, wire('listener', tunnels), wire('route', routeConfig([routeTo('two')]))]);
+  await until(async () => (await call(proxy.port(), '/')).body === 'two', 'the push is in force');
+  get();
+
+  await until(() => client.text().endsWith('two'), 'the second application answered in the same tunnel');
+});
+
 test('a removed listener stops accepting at once and lets its requests finish', async () => {
   let release = (): void => undefined;
   const app = await startApp('app', (_request, response) => {
