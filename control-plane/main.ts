@@ -21,6 +21,7 @@ import { Closers, gather } from './gather.ts';
 import type { Base, Known } from './gather.ts';
 import { createIdentities } from './identity.ts';
 import type { Identities } from './identity.ts';
+import { createLoadTable } from './load.ts';
 import { createMetrics, serveMetrics } from './metrics.ts';
 import { CONTROL_PLANE_HELP, DEFAULT_OPTIONS, UsageError, formatAddress, isLoopback, parseControlPlaneArgs } from './options.ts';
 import type { ControlPlaneOptions, ListenAddress } from './options.ts';
@@ -138,12 +139,14 @@ function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closer
 async function serve(options: ControlPlaneOptions, known: Known, pushing: Pushing, base: Base, closers: Closers): Promise<ControlPlane> {
   const { catalog, proxies, changes, files, registrations } = known;
   const { world } = catalog;
-  const xds = await serveXds(options, { ...base, ...pushing, proxies, world, leases: registrations });
+  const load = createLoadTable(base);
+  const xds = await serveXds(options, { ...base, ...pushing, proxies, world, leases: registrations, load });
   closers.add(() => xds.close());
   const context: ApiContext = {
     ...base,
     ...known,
     ...pushing,
+    load,
     world,
     resources: () => catalog.resources(),
     affectedBy: (resources) =>

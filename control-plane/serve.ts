@@ -14,6 +14,7 @@ import { discoveryServerOptions, serveDiscovery } from '../xds/stream.ts';
 import type { DiscoveryHandler, Peer, ServerStream } from '../xds/stream.ts';
 import { BUNDLE_SECRET, claimedWorkload } from './identity.ts';
 import type { Caller, Identities } from './identity.ts';
+import type { LoadTable } from './load.ts';
 import type { ControlPlaneMetrics } from './metrics.ts';
 import { nodeOf } from './node.ts';
 import { formatAddress, isLoopback } from './options.ts';
@@ -22,6 +23,7 @@ import type { ConnectedProxy, Proxies, ProxyStream, StreamType } from './proxies
 import type { Publisher } from './publish.ts';
 import { OWN_SECRET } from './secrets.ts';
 import { createServerCertificate } from './server-certificate.ts';
+import { bearerOf, serveSideServices } from './side-services.ts';
 import type { Registrations } from './sources/registrations.ts';
 import type { World } from './world.ts';
 
@@ -42,6 +44,7 @@ export interface ServeDeps {
   readonly publisher: Publisher;
   readonly world: Watch<World>;
   readonly leases: Pick<Registrations, 'ended'>;
+  readonly load: LoadTable;
 }
 
 const CLOSE_MS_MAX = 500;
@@ -55,13 +58,14 @@ export async function serveXds(
   const { clock } = deps;
   if (!isLoopback(addresses.xds.host))
     throw new Error(`plaintext xDS is served on loopback addresses only, received ${formatAddress(addresses.xds)}`);
-  const { handler, endLease } = createHandler(deps);
+  const { handler, endLease, streams } = createHandler(deps);
   const certificate = createServerCertificate(deps.identities, addresses.tlsNames, deps);
-  const open: { server: Server; discovery: { close(): void } }[] = [];
+  const open: { server: Server; discovery: { close(): void }; endSide: () => void }[] = [];
   const listen = async (address: ListenAddress, transport: 'plaintext' | 'tls'): Promise<ListenAddress> => {
     const server = new Server(discoveryServerOptions());
     const discovery = serveDiscovery(server, handler, { clock, transport });
-    open.push({ server, discovery });
+    const endSide = serveSideServices(server, transport, { ...deps, streams });
+    open.push({ server, discovery, endSide });
     const credentials = transport === 'tls' ? certificate.credentials : ServerCredentials.createInsecure();
     return { host: address.host, port: await bind(server, address, credentials) };
   };
@@ -69,7 +73,10 @@ export async function serveXds(
   const close = async (): Promise<void> => {
     forgetLeases();
     certificate.close();
-    for (const { discovery } of open) discovery.close();
+    for (const { discovery, endSide } of open) {
+      endSide();
+      discovery.close();
+    }
     await Promise.all(open.map(({ server }) => shutdown(server, clock)));
   };
   try {
@@ -88,7 +95,11 @@ interface Served {
   readonly release: () => void;
 }
 
-function createHandler(deps: ServeDeps): { readonly handler: DiscoveryHandler; readonly endLease: (id: string) => void } {
+function createHandler(deps: ServeDeps): {
+  readonly handler: DiscoveryHandler;
+  readonly endLease: (id: string) => void;
+  readonly streams: () => Iterable<ServerStream>;
+} {
   const { identities, proxies, publisher, log, metrics } = deps;
   const served = new Map<ServerStream, Served>();
   const bindings = new WeakMap<ServerStream, Binding>();
@@ -181,7 +192,7 @@ function createHandler(deps: ServeDeps): { readonly handler: DiscoveryHandler; r
     for (const [stream, caller] of [...waiting, ...[...served].map(([stream, { caller }]) => [stream, caller] as const)])
       if (caller.lease === id) stream.close(CODES.unauthenticated, `the lease ${id} has ended; register again`);
   };
-  return { handler, endLease };
+  return { handler, endLease, streams: () => served.keys() };
 }
 
 /** Says no once the workload that the node is has been in the world and is there no more: who has left gets no new certificates. */
@@ -250,8 +261,7 @@ function namesOf(types: readonly TypeStatus[], typeUrl: string): readonly string
 }
 
 function credentialsOf(peer: Peer): Parameters<Identities['authenticate']>[0] {
-  const bearer = /^Bearer (.{1,512})$/i.exec(peer.metadata.get('authorization') ?? '');
-  return { secure: peer.transport === 'tls', certificate: peer.certificate, token: bearer?.[1], peer: peer.address };
+  return { secure: peer.transport === 'tls', certificate: peer.certificate, token: bearerOf(peer), peer: peer.address };
 }
 
 function bind(server: Server, address: ListenAddress, credentials: ServerCredentials): Promise<number> {

@@ -248,7 +248,8 @@ class StreamBinding implements ServerStream, Task {
 /** A client slower than a megabyte a second holds up memory that others need. */
 const BYTES_PER_MS_MIN = 1_000;
 
-function peerOf(call: Call, transport: 'plaintext' | 'tls'): Peer {
+/** What a call tells of its other end. */
+export function peerOf(call: ServerDuplexStream<unknown, unknown>, transport: 'plaintext' | 'tls'): Peer {
   const metadata = new Map<string, string>();
   for (const [name, value] of Object.entries(call.metadata.getMap())) if (typeof value === 'string') metadata.set(name, value);
   const certificate = transport === 'tls' ? call.getAuthContext().sslPeerCertificate?.raw : undefined;

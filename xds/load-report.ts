@@ -7,7 +7,9 @@ import { openChannel } from './grpc-client-stream.ts';
 import { LOAD_REPORT_METHOD } from './resources/load-report.ts';
 import type { ClusterLoad, LoadInstruction, LoadReport } from './resources/load-report.ts';
 import { Backoff } from './session/backoff.ts';
-import { CODES } from './session/messages.ts';
+import { peerOf } from './grpc-server.ts';
+import type { Peer } from './grpc-server.ts';
+import { CODES, StreamError } from './session/messages.ts';
 import type { NodeInfo } from './session/messages.ts';
 
 export type { ClusterLoad, LocalityLoad } from './resources/load-report.ts';
@@ -17,12 +19,12 @@ const INTERVAL_MS_MIN = 100;
 
 /**
  * Serves LRS. Every client is asked for all clusters: `@grpc/grpc-js-xds` never reports the first one of a list.
- * `onReport` gets each report with the node of the stream's first message; a stream without one is refused.
+ * `onReport` gets each report with the node of the stream's first message; a stream without one is refused, and one that `admit` throws at.
  */
 export function serveLoadReports(
   server: Server,
   onReport: (node: NodeInfo, clusters: readonly ClusterLoad[]) => void,
-  options: { intervalMs: number },
+  options: { readonly intervalMs: number; readonly transport: 'plaintext' | 'tls'; readonly admit: (peer: Peer, node: NodeInfo) => void },
 ): void {
   const { path, responseSerialize, requestDeserialize } = LOAD_REPORT_METHOD;
   const handle = (call: ServerDuplexStream<LoadReport, LoadInstruction>): void => {
@@ -31,6 +33,13 @@ export function serveLoadReports(
       if (node === undefined) {
         if (report.node === undefined) {
           call.emit('error', { code: CODES.invalidArgument, details: 'the first report of a stream must carry a node' });
+          return;
+        }
+        try {
+          options.admit(peerOf(call, options.transport), report.node);
+        } catch (error) {
+          const { code, message } = error instanceof StreamError ? error : new StreamError(CODES.internal, 'cannot take load reports');
+          call.emit('error', { code, details: message });
           return;
         }
         node = report.node;

@@ -45,7 +45,11 @@ afterEach(closeAll);
 
 test('rule 46: a client reports all clusters once per interval, counters as they were collected', async () => {
   const reports: { id: string; clusters: readonly ClusterLoad[] }[] = [];
-  serveLoadReports(server, (node, clusters) => reports.push({ id: node.id, clusters }), { intervalMs: 100 });
+  serveLoadReports(server, (node, clusters) => reports.push({ id: node.id, clusters }), {
+    intervalMs: 100,
+    transport: 'plaintext',
+    admit: () => undefined,
+  });
   const asked: unknown[] = [];
   let issued = 0;
   const load = (intervalMs: number): ClusterLoad => ({
@@ -84,7 +88,7 @@ test('rule 46: a client reports all clusters once per interval, counters as they
 
 test('rule 46: a client goes on reporting after its stream broke', async () => {
   const reports: string[] = [];
-  serveLoadReports(server, (node) => reports.push(node.id), { intervalMs: 100 });
+  serveLoadReports(server, (node) => reports.push(node.id), { intervalMs: 100, transport: 'plaintext', admit: () => undefined });
   const stop = reportLoad({
     target,
     credentials: () => credentials.createInsecure(),
@@ -99,7 +103,7 @@ test('rule 46: a client goes on reporting after its stream broke', async () => {
 
   server.forceShutdown();
   server = new Server();
-  serveLoadReports(server, (node) => reports.push(node.id), { intervalMs: 100 });
+  serveLoadReports(server, (node) => reports.push(node.id), { intervalMs: 100, transport: 'plaintext', admit: () => undefined });
   await new Promise<void>((resolve, reject) => {
     server.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error) => (error === null ? resolve() : reject(error)));
   });

@@ -355,6 +355,8 @@ export interface Cluster {
   readonly maxRequestsPerConnection: number;
   readonly idleTimeoutMs: Ms;
   readonly dnsRefreshMs: Ms;
+  /** lrs_server `self`: the client reports its load to the server that it has this cluster from. */
+  readonly reportsLoad?: true;
   readonly respectDnsTtl: boolean;
   readonly dnsLookupFamily: 'AUTO' | 'V4_ONLY' | 'V6_ONLY' | 'V4_PREFERRED' | 'ALL';
   readonly slowStart?: { readonly windowMs: Ms; readonly aggression: number; readonly minWeightPercent: number };

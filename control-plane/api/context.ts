@@ -4,6 +4,7 @@ import type { Log } from '../../lib/log.ts';
 import type { Watch } from '../../lib/watch.ts';
 import type { Changes } from '../changes.ts';
 import type { Identities } from '../identity.ts';
+import type { LoadTable } from '../load.ts';
 import type { ControlPlaneMetrics } from '../metrics.ts';
 import type { Proxies } from '../proxies.ts';
 import type { ApiSource } from '../sources/api.ts';
@@ -37,6 +38,7 @@ export interface ApiContext {
   readonly api: ApiSource;
   readonly registrations: Registrations;
   readonly proxies: Proxies;
+  readonly load: Pick<LoadTable, 'list'>;
   readonly changes: Changes;
   readonly identities: Identities;
   /** The proxies that would get something else if the API held exactly these resources. */

@@ -40,6 +40,11 @@ export const proxies: Area = (app, context) => {
         .filter((proxy) => proxy.connected || proxy.workload === '' || context.world.current.workloads.has(proxy.workload)),
     }),
   );
+  app.get(
+    '/api/v1/load',
+    { schema: doc({ tag: 'proxies', summary: 'What clients reported of their load (LRS): totals per client and cluster.' }) },
+    () => ({ load: context.load.list() }),
+  );
   app.get<Path>('/api/v1/proxies/:id', { schema: doc({ tag: 'proxies', summary: 'One proxy.', path: ID }) }, (request) => {
     const view = context.proxies.get(request.params.id);
     if (view === undefined)

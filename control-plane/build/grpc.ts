@@ -7,6 +7,7 @@ import type {
   LoadAssignment,
   Route,
   RouteConfiguration,
+  RouteMatch,
 } from '../../xds/snapshot.ts';
 import type { Build, Node, ServiceModel, World } from '../world.ts';
 import { outboundClusters } from './clusters.ts';
@@ -85,6 +86,8 @@ function routeTables(world: World, node: Node): RouteConfiguration[] {
 function routeOf(route: Route): Route[] {
   const { action } = route;
   if (action.kind !== 'forward') return [];
+  const matches = matchesOf(route.match);
+  if (matches.length === 0) return [];
   const { retryPolicy, ...rest } = action;
   const codes = new Set(retryPolicy?.retryOn ?? []);
   const retryOn = GRPC_RETRY_ON.filter((word) => codes.has(word));
@@ -94,12 +97,29 @@ function routeOf(route: Route): Route[] {
     retryOn.length > 0 && numRetries > 0 && retryPolicy !== undefined
       ? { retryPolicy: { ...(retry as typeof retryPolicy), retryOn, numRetries, previousHosts: false } }
       : {};
+  const deadline = rest.timeoutMs > 0 ? { maxStreamDurationMs: rest.timeoutMs } : {};
+  return matches.map((match) => ({ ...route, match, action: { ...rest, ...kept, mirrors: [], upgradeConfigs: [], ...deadline } }));
+}
+
+/**
+ * A match in the words that gRPC has: a prefix that ends at a segment's border is the path itself and what is below it. A call is a POST
+ * without a query, so matches for other methods, for queries and for tunnels never hold, and none of them may be sent.
+ */
+function matchesOf(match: RouteMatch): RouteMatch[] {
+  const { path, headers } = match;
+  if (match.queryParameters.length > 0 || path.kind === 'connect') return [];
+  const method = headers.find((header) => header.name === ':method');
+  if (method !== undefined && !takesPost(method)) return [];
+  const rest = method === undefined ? match : { ...match, headers: headers.filter((header) => header !== method) };
+  if (path.kind !== 'segmentPrefix') return [rest];
   return [
-    {
-      ...route,
-      action: { ...rest, ...kept, mirrors: [], upgradeConfigs: [], ...(rest.timeoutMs > 0 ? { maxStreamDurationMs: rest.timeoutMs } : {}) },
-    },
+    { ...rest, path: { kind: 'exact', value: path.value } },
+    { ...rest, path: { kind: 'prefix', value: `${path.value}/` } },
   ];
+}
+
+function takesPost({ match, invert }: RouteMatch['headers'][number]): boolean {
+  return match.kind === 'exact' && (match.value === 'POST') !== invert;
 }
 
 const clusters = new WeakMap<Cluster, Cluster>();
@@ -116,6 +136,7 @@ function clusterOf(cluster: Cluster): Cluster {
     tlsMatches: [],
     healthChecks: [],
     protocol: 'http2',
+    reportsLoad: true,
   };
   clusters.set(cluster, made);
   return made;

@@ -71,6 +71,7 @@ export function decodeClusterMessage(wire: WireCluster, place: Place): Cluster {
     ...decodeUpstreamHttp(wire, place),
     dnsRefreshMs: fromDuration(wire.dnsRefreshRate, DNS_REFRESH_MS),
     respectDnsTtl: wire.respectDnsTtl,
+    ...(wire.lrsServer?.configSourceSpecifier.case === 'self' ? { reportsLoad: true as const } : {}),
     dnsLookupFamily: nameOf(LookupFamily, wire.dnsLookupFamily) ?? 'AUTO',
     panicThresholdPercent: fromPercent(common?.healthyPanicThreshold, PANIC_THRESHOLD_PERCENT),
     perConnectionBufferBytesMax: wire.perConnectionBufferLimitBytes ?? BUFFER_BYTES_MAX,
@@ -156,6 +157,7 @@ export function newCluster(cluster: Cluster): WireCluster {
     // Envoy warns of the field wherever it is set, and its default says the same.
     ...(cluster.dnsRefreshMs === DNS_REFRESH_MS ? {} : { dnsRefreshRate: toDuration(cluster.dnsRefreshMs) }),
     respectDnsTtl: cluster.respectDnsTtl,
+    ...(cluster.reportsLoad ? { lrsServer: { configSourceSpecifier: { case: 'self' as const, value: {} } } } : {}),
     dnsLookupFamily: LookupFamily[cluster.dnsLookupFamily],
     perConnectionBufferLimitBytes: cluster.perConnectionBufferBytesMax,
     ...(metadata === undefined ? {} : { metadata }),

@@ -331,6 +331,7 @@ export const clusters: fc.Arbitrary<Cluster> = both(
     tls: upstreamTls,
     autoSni: fc.constant(true),
     autoSanValidation: fc.constant(true),
+    reportsLoad: fc.constant(true as const),
     metadata: fc.constant({ istio: { services: ['a'] } }),
   }),
 );

@@ -1,0 +1,91 @@
+/** gRPC servers in this process and a proxyless client in another, for tests of the grpc flavour. */
+import * as grpc from '@grpc/grpc-js';
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import type { AgentAnswer, AgentQuestion } from './grpc-xds-agent.ts';
+
+const AGENT = fileURLToPath(new URL('./grpc-xds-agent.ts', import.meta.url));
+const same = (bytes: Buffer): Buffer => bytes;
+const unary = {
+  requestStream: false,
+  responseStream: false,
+  requestSerialize: same,
+  requestDeserialize: same,
+  responseSerialize: same,
+  responseDeserialize: same,
+} as const;
+const ECHO: grpc.ServiceDefinition = {
+  Ping: { path: '/test.Echo/Ping', ...unary },
+  Other: { path: '/test.Echo/Other', ...unary },
+  Hold: { path: '/test.Echo/Hold', ...unary },
+};
+
+export interface EchoServer {
+  readonly port: number;
+  /** Calls of `Hold` that wait. */
+  readonly held: number;
+  release(): void;
+  stop(): void;
+}
+
+/** Answers every call with its name; `Hold` only after `release`. */
+export async function startEcho(name: string): Promise<EchoServer> {
+  const waiting = new Set<() => void>();
+  const answer: grpc.handleUnaryCall<Buffer, Buffer> = (_call, reply) => reply(null, Buffer.from(name));
+  const hold: grpc.handleUnaryCall<Buffer, Buffer> = (_call, reply) => void waiting.add(() => reply(null, Buffer.from(name)));
+  const server = new grpc.Server();
+  server.addService(ECHO, { Ping: answer, Other: answer, Hold: hold });
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
+  });
+  return {
+    port,
+    get held() {
+      return waiting.size;
+    },
+    release() {
+      for (const answerOne of waiting) answerOne();
+      waiting.clear();
+    },
+    stop: () => server.forceShutdown(),
+  };
+}
+
+export interface Agent {
+  ask(question: Omit<AgentQuestion, 'id'>): Promise<AgentAnswer>;
+  stop(): void;
+}
+
+/** A client with a bootstrap that names the control plane at this port. */
+export async function startAgent(xdsPort: number, nodeId: string): Promise<Agent> {
+  const bootstrap = {
+    xds_servers: [{ server_uri: `127.0.0.1:${xdsPort}`, channel_creds: [{ type: 'insecure' }] }],
+    node: { id: nodeId, locality: {} },
+  };
+  const child = spawn(process.execPath, [AGENT], {
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    env: { ...process.env, GRPC_XDS_BOOTSTRAP_CONFIG: JSON.stringify(bootstrap) },
+  });
+  const waiting = new Map<number, { resolve: (answer: AgentAnswer) => void; reject: (error: Error) => void }>();
+  const wait = (id: number): Promise<AgentAnswer> => new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
+  child.on('message', (answer: AgentAnswer) => {
+    waiting.get(answer.id)?.resolve(answer);
+    waiting.delete(answer.id);
+  });
+  child.on('exit', (code, signal) => {
+    for (const { reject } of waiting.values()) reject(new Error(`the gRPC client ended with ${signal ?? String(code)}`));
+  });
+  let last = 0;
+  await wait(last);
+  return {
+    ask(question) {
+      const id = ++last;
+      const answered = wait(id);
+      child.send({ ...question, id });
+      return answered;
+    },
+    stop: () => void child.kill('SIGKILL'),
+  };
+}
