@@ -1,5 +1,6 @@
 /** One HTTP connection manager, compiled: what every request passes before and around its route, and how a connection is served. */
-import { ConfigError } from './errors.ts';
+import { normalisedPath } from './http1/path.ts';
+import { ConfigError, ProxyError } from './errors.ts';
 import { compileAccessLogs } from './filters/access-log.ts';
 import { compileFilters } from './filters/compose.ts';
 import { compileEdge } from './filters/edge.ts';
@@ -61,6 +62,8 @@ interface ManagerParts {
 }
 
 const PARTS = new WeakMap<HttpConnectionManager, ManagerParts>();
+/** With which settings a chain's requests are to be read. */
+const SETTINGS = new WeakMap<Service, Http1Settings>();
 
 /** Compiles a manager with its routes. `routes` undefined = they never came: every request gets 404 NR. Throws ConfigError. */
 export function compileHttpChain(
@@ -87,6 +90,7 @@ export function compileHttpChain(
   const outbound = listener.trafficDirection === 'OUTBOUND';
   const inner = settings.upgradeTypes.includes('connect') ? compileConnect({ router, settings, outbound }, deps) : router.service;
   const service = outer(inner);
+  SETTINGS.set(service, settings);
   return { service, serve: (connection) => serveConnection(connection, service, settings, stats, deps) };
 }
 
@@ -168,6 +172,15 @@ function serveConnection(accepted: AcceptedConnection, first: Service, settings:
     const chain = accepted.current();
     if (chain?.service === undefined) accepted.drain?.();
     else last = chain.service;
+    if (last !== first && readsOtherwise(SETTINGS.get(last), settings)) {
+      // The connection reads by settings of before a push; policies of after it must see the path in their own form.
+      accepted.drain?.();
+      try {
+        if (request.path.startsWith('/')) request.path = normalisedPath(request.path, SETTINGS.get(last)!);
+      } catch (error) {
+        return Promise.reject(error instanceof ProxyError ? error : ProxyError.from(error));
+      }
+    }
     return last(request);
   };
   const served = serveHttp1(accepted.socket, undefined, {
@@ -192,6 +205,18 @@ function serveConnection(accepted: AcceptedConnection, first: Service, settings:
     for (const drain of drains) drain();
   };
   accepted.destroy = () => served.destroy();
+}
+
+/** Whether requests would come out of the head differently under the two settings. */
+function readsOtherwise(now: Http1Settings | undefined, then: Http1Settings): boolean {
+  return (
+    now !== undefined &&
+    now !== then &&
+    (now.normalizePath !== then.normalizePath ||
+      now.mergeSlashes !== then.mergeSlashes ||
+      now.pathWithEscapedSlashes !== then.pathWithEscapedSlashes ||
+      now.headersWithUnderscores !== then.headersWithUnderscores)
+  );
 }
 
 function noRoutes(manager: HttpConnectionManager): RouteConfiguration {
