@@ -1,5 +1,7 @@
 /** Header fields in order and in the case they came in, looked up by lower-case name. */
 
+import { ProxyError } from './errors.ts';
+
 /** Lower-case forms of names seen before; bounded, so that strangers cannot fill it. */
 const LOWER = new Map<string, string>();
 const LOWER_NAMES_MAX = 1024;
@@ -11,6 +13,23 @@ export function lowerName(name: string): string {
   const lower = name.toLowerCase();
   if (LOWER.size < LOWER_NAMES_MAX && name.length <= 64) LOWER.set(name, lower);
   return lower;
+}
+
+/**
+ * Throws where a name or value would break out of its line. Characters above 0xFF are refused too: written as latin1 they become others,
+ * and U+010A becomes a line feed. What a codec read was checked while it was read; this is for what filters make.
+ */
+function checkField(name: string, value: string): void {
+  let valid = name.length > 0;
+  for (let i = 0; i < name.length; i++) {
+    const code = name.charCodeAt(i);
+    if (code <= 0x20 || code >= 0x7f || code === 0x3a) valid = false;
+  }
+  for (let i = 0; i < value.length; i++) {
+    const code = value.charCodeAt(i);
+    if ((code < 0x20 && code !== 0x09) || code === 0x7f || code > 0xff) valid = false;
+  }
+  if (!valid) throw new ProxyError('internal', `${JSON.stringify(name)}: ${JSON.stringify(value.slice(0, 100))} cannot be a field.`);
 }
 
 /** A list of fields. Three strings a field in one array: name as received, name in lower case, value. */
@@ -53,12 +72,15 @@ export class Headers {
     return this.get(lower) !== undefined;
   }
 
+  /** Adds a field at the end. Throws `internal` for a name or a value that would not be one on the wire; so does `set`. */
   append(name: string, value: string): void {
+    checkField(name, value);
     this.fields.push(name, lowerName(name), value);
   }
 
   /** Replaces the first field of that name in place and drops the others; appends where there was none. */
   set(name: string, value: string): void {
+    checkField(name, value);
     const lower = lowerName(name);
     const fields = this.fields;
     for (let i = 1; i < fields.length; i += 3) {
