@@ -1,0 +1,78 @@
+/** Heads: what a parsed head says, beside the catalogue in test/conformance. */
+import { expect, test } from '@jest/globals';
+import { ProxyError } from '../errors.ts';
+import { checkAuthority, newRequestHead, newResponseHead, readRequestHead, readResponseHead } from './head.ts';
+import type { RequestHead, ResponseHead } from './head.ts';
+import { DEFAULT_SETTINGS } from './settings.ts';
+
+function request(text: string): RequestHead {
+  const head = newRequestHead();
+  readRequestHead(text, 0, text.indexOf('\r\n\r\n'), DEFAULT_SETTINGS, head);
+  return head;
+}
+
+function response(text: string): ResponseHead {
+  const head = newResponseHead();
+  readResponseHead(text, 0, text.indexOf('\r\n\r\n'), DEFAULT_SETTINGS, head);
+  return head;
+}
+
+test('a request head in parts: the codec’s own fields are taken off, the others keep order and case', () => {
+  const head = request('POST /a?b HTTP/1.1\r\nX-One: 1\r\nhost: A:80\r\nContent-Length: 12\r\nconnection: x, Close\r\nx-TWO:2\r\n\r\n');
+
+  expect(head).toMatchObject({
+    method: 'POST',
+    path: '/a?b',
+    authority: 'A:80',
+    minor: 1,
+    contentLength: 12,
+    chunked: false,
+    keepAlive: false,
+  });
+  expect(head.values.fields).toEqual(['X-One', 'x-one', '1', 'x-TWO', 'x-two', '2']);
+});
+
+test('one object is filled anew by each head', () => {
+  const head = newRequestHead();
+  const first = 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nUpgrade: x\r\n\r\n';
+  readRequestHead(first, 0, first.length - 4, DEFAULT_SETTINGS, head);
+  const kept = head.values.fields;
+  const second = 'GET / HTTP/1.0\r\nX: y\r\n\r\n';
+  readRequestHead(second, 0, second.length - 4, DEFAULT_SETTINGS, head);
+
+  expect(head).toMatchObject({ method: 'GET', authority: undefined, minor: 0, chunked: false, contentLength: -1, keepAlive: false });
+  expect(head.values.upgrade).toBeUndefined();
+  expect(head.values.fields).not.toBe(kept);
+});
+
+test('a response head in parts', () => {
+  const head = response('HTTP/1.1 404 Not  Found\r\nServer: x\r\nKeep-Alive: timeout=5\r\nTransfer-Encoding: Chunked\r\n\r\n');
+
+  expect(head).toMatchObject({ status: 404, reason: 'Not  Found', minor: 1, chunked: true, contentLength: -1, keepAlive: true });
+  expect(head.values.keepAlive).toBe('timeout=5');
+  expect(head.values.fields).toEqual(['Server', 'server', 'x']);
+});
+
+test('an answer of HTTP/1.0 ends its connection unless it says otherwise', () => {
+  expect(response('HTTP/1.0 200 OK\r\n\r\n').keepAlive).toBe(false);
+  expect(response('HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\n').keepAlive).toBe(true);
+  expect(response('HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n').keepAlive).toBe(false);
+});
+
+test.each(['a', 'a.b-c_d~e', '127.0.0.1:1', '[::1]', '[fe80::1]:65535', 'xn--bcher-kva.example'])('%s names a host', (authority) => {
+  expect(() => checkAuthority(authority, 'Host')).not.toThrow();
+});
+
+test('an error says what is wrong, in words', () => {
+  let error: unknown;
+  try {
+    request('GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n');
+  } catch (caught) {
+    error = caught;
+  }
+
+  expect(error).toBeInstanceOf(ProxyError);
+  expect((error as ProxyError).message).toBe(
+    'The request is not valid HTTP. A field name has a byte that is not allowed, or no colon after it.',
+  );
+});
