@@ -5,7 +5,7 @@ import { readData, resolveDecoded } from './data-files.ts';
 import { ConfigError } from './errors.ts';
 import { updateStats } from './update-stats.ts';
 import { managersOf, routesOfListener, secretsOfCluster, secretsOfListener } from './warming.ts';
-import type { Kind, ResourceStore, StoredResource } from './resource-store.ts';
+import type { Kind, ResourceStore, StoredResource, WireForm } from './resource-store.ts';
 import type { RuntimeHolder } from './runtime.ts';
 import type { Log } from '../lib/log.ts';
 import type { Registry } from '../lib/metrics.ts';
@@ -31,6 +31,8 @@ export interface AdsOptions extends Pick<
   readonly isLive: () => boolean;
   /** The first answer of a kind was handled. */
   readonly onSynced?: (kind: Kind) => void;
+  /** An update was taken, all of it or in part. */
+  readonly onTaken?: () => void;
 }
 
 export interface Ads {
@@ -153,9 +155,11 @@ class Follower implements Ads {
         version: update.version,
         problems,
       });
-    if (update.cause !== 'response' || this.synced.has(kind)) return;
-    this.synced.add(kind);
-    options.onSynced?.(kind);
+    if (update.cause === 'response' && !this.synced.has(kind)) {
+      this.synced.add(kind);
+      options.onSynced?.(kind);
+    }
+    options.onTaken?.();
   }
 }
 
@@ -167,24 +171,19 @@ function acceptAll(kind: Kind, update: ClientUpdate, problems: Problem[], option
   const { store, clock, log } = options;
   const replaced = new Map<string, StoredResource<never> | undefined>();
   for (const received of update.upserts) {
-    const { name, version, typeUrl, bytes } = received;
+    const { name, version, bytes } = received;
     try {
-      const decoded = decodeResource(typeUrl, bytes);
-      if (decoded.name !== name)
-        throw new ConfigError(`${kind} ${JSON.stringify(name)}`, `the resource inside is called ${JSON.stringify(decoded.name)}`);
-      const resolved = resolveDecoded(decoded, readData);
-      const resource = kind === 'listeners' ? withoutClusterCheck(resolved as Listener) : resolved;
-      options.check({ ...decoded, resource } as Decoded);
-      replaced.set(name, store[kind].get(name) as StoredResource<never> | undefined);
-      store.put(kind, {
-        name,
-        value: resource as never,
-        version,
-        fixed: false,
-        updatedMs: clock.wallMs(),
-        dump: () => resourceJson(typeUrl, bytes),
-      });
-      for (const warning of decoded.warnings.slice(0, WARNINGS_TOLD_MAX))
+      const known = store[kind].get(name) as StoredResource<never> | undefined;
+      // State of the world repeats what did not change; the same content stays the same object, and nothing is made anew.
+      if (known?.wire?.selfContained === true && Buffer.compare(known.wire.bytes, bytes) === 0) {
+        replaced.set(name, known);
+        store.put(kind, { ...known, version });
+        continue;
+      }
+      const { resource, dump, wire, warnings } = decodeReceived(kind, received, options.check);
+      replaced.set(name, known);
+      store.put(kind, { name, value: resource as never, version, fixed: false, updatedMs: clock.wallMs(), dump, wire });
+      for (const warning of warnings.slice(0, WARNINGS_TOLD_MAX))
         log.debug('A part of a resource is ignored.', { resource: `${kind} ${name}`, warning });
     } catch (error) {
       if (!(error instanceof ConfigError || error instanceof DecodeError || error instanceof Error)) throw error;
@@ -193,6 +192,23 @@ function acceptAll(kind: Kind, update: ClientUpdate, problems: Problem[], option
     }
   }
   return replaced;
+}
+
+/** One resource from its bytes, with the files that it names, checked by itself. Throws ConfigError or DecodeError. */
+export function decodeReceived(
+  kind: Kind,
+  { name, typeUrl, bytes }: { readonly name: string; readonly typeUrl: string; readonly bytes: Uint8Array },
+  check: AdsOptions['check'],
+): Pick<StoredResource<unknown>, 'dump'> & { resource: Decoded['resource']; wire: WireForm; warnings: readonly string[] } {
+  const decoded = decodeResource(typeUrl, bytes);
+  if (decoded.name !== name)
+    throw new ConfigError(`${kind} ${JSON.stringify(name)}`, `the resource inside is called ${JSON.stringify(decoded.name)}`);
+  if (KIND_OF_WIRE[decoded.kind] !== kind) throw new ConfigError(`${kind} ${JSON.stringify(name)}`, `is of another kind, ${decoded.kind}`);
+  const resolved = resolveDecoded(decoded, readData);
+  const resource = kind === 'listeners' ? withoutClusterCheck(resolved as Listener) : resolved;
+  check({ ...decoded, resource } as Decoded);
+  const wire = { typeUrl, bytes, selfContained: resolved === decoded.resource };
+  return { resource, wire, dump: () => resourceJson(typeUrl, bytes), warnings: decoded.warnings };
 }
 
 /** Envoy's check of inline routes is for files: here a listener waits for its clusters, and one that is still on its way is no mistake. */

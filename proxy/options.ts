@@ -21,6 +21,8 @@ export interface ProxyOptions {
   readonly parentShutdownTimeMs: number;
   /** A file that the admin server's real address is written to. */
   readonly adminAddressPath: string | undefined;
+  /** Where the last good configuration is kept, for starts without a control plane; undefined = in memory only. */
+  readonly stateDir: string | undefined;
   readonly concurrency: number;
   readonly allowUnknownStaticFields: boolean;
   readonly rejectUnknownDynamicFields: boolean;
@@ -74,9 +76,7 @@ const VALUE_FLAGS: Readonly<Record<string, (draft: Draft, value: string, flag: s
   '--parent-shutdown-time-s': (draft, value, flag) => void (draft.parentShutdownTimeMs = seconds(flag, value)),
   '--admin-address-path': (draft, value) => void (draft.adminAddressPath = value),
   '--file-flush-interval-msec': (draft, value, flag) => void (draft.fileFlushIntervalMs = wholeNumber(flag, value)),
-  '--state-dir': () => {
-    throw new UsageError('--state-dir is not built in yet: the last good configuration is kept in memory only');
-  },
+  '--state-dir': (draft, value) => void (draft.stateDir = value),
   '--health-port': (draft, value, flag) => void (draft.healthPort = port(flag, value)),
   '--metrics-port': (draft, value, flag) => void (draft.metricsPort = port(flag, value)),
   '--application-metrics': (draft, value) => {
@@ -135,6 +135,7 @@ export function parseProxyOptions(argv: readonly string[]): ProxyOptions {
     drainStrategy: 'gradual',
     parentShutdownTimeMs: 900_000,
     adminAddressPath: undefined,
+    stateDir: undefined,
     concurrency: 1,
     allowUnknownStaticFields: false,
     rejectUnknownDynamicFields: false,
@@ -181,6 +182,7 @@ export const PROXY_USAGE = `usage: meshwork proxy -c BOOTSTRAP.yaml [flags]
   --drain-time-s N              how long connections drain (600)
   --drain-strategy WORD         gradual or immediate
   --parent-shutdown-time-s N    longest time between the stop signal and the end (900)
+  --state-dir DIR               the last good configuration is kept here; a start without a control plane uses it
   --admin-address-path FILE     the admin server's address is written there
   --health-port N               health probes: /healthz/ready, /healthz/live (15021 by convention)
   --metrics-port N              metrics: /stats/prometheus (15020 by convention)

@@ -21,6 +21,15 @@ export interface StoredResource<T> {
   readonly updatedMs: number;
   /** Redacted JSON with its `@type`, made when a dump asks for it. */
   readonly dump: () => JsonObject;
+  /** As it came over xDS; absent for what came from files. */
+  readonly wire?: WireForm;
+}
+
+export interface WireForm {
+  readonly typeUrl: string;
+  readonly bytes: Uint8Array;
+  /** Nothing outside it, such as a file that it names, is part of its meaning. */
+  readonly selfContained: boolean;
 }
 
 export interface Refusal {

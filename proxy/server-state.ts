@@ -27,6 +27,8 @@ export class ServerStatus {
   /** Resolves when the proxy is LIVE for the first time. */
   readonly ready: Promise<void>;
   healthCheckFailed = false;
+  /** When the configuration in force was written to disk, while it is one from disk; 0 = it is the control plane's. */
+  staleSavedMs = 0;
   #draining = false;
   #live = false;
   readonly #deps: StateDeps;
@@ -81,6 +83,12 @@ export class ServerStatus {
     this.#gauges.workersStarted.set(1);
     this.refresh();
     this.#resolveReady();
+  }
+
+  /** The configuration in force is one from disk, of that time; 0 = no longer. */
+  stale(savedMs: number): void {
+    this.staleSavedMs = savedMs;
+    this.#gauges.stale.set(savedMs > 0 ? 1 : 0);
   }
 
   drain(): void {
@@ -150,6 +158,7 @@ function serverGauges(
   Record<
     | 'state'
     | 'live'
+    | 'stale'
     | 'uptimeSeconds'
     | 'memoryAllocated'
     | 'memoryHeap'
@@ -173,6 +182,7 @@ function serverGauges(
   return {
     state: gauge('server.state'),
     live: gauge('server.live'),
+    stale: gauge('server.config_stale'),
     uptimeSeconds: gauge('server.uptime'),
     memoryAllocated: gauge('server.memory_allocated'),
     memoryHeap: gauge('server.memory_heap_size'),

@@ -5,6 +5,7 @@ import { watchFiles } from './file-source.ts';
 import type { Ads } from './ads.ts';
 import type { Parts } from './assemble.ts';
 import type { FileWatch } from './file-source.ts';
+import type { StateKeeper } from './stale-start.ts';
 import type { ApiSource, Bootstrap, ConfigSource } from '../xds/bootstrap.ts';
 
 export interface Sources {
@@ -22,16 +23,21 @@ export async function connectSources(bootstrap: Bootstrap, parts: Parts): Promis
   ];
   const shared = sources.flatMap(([kind, source]) => (source?.kind === 'ads' ? [kind] : []));
   const timers = sources.flatMap(([kind, source]) => (source === undefined ? [] : [expectFirst(kind, source, parts)]));
+  const overXds = sources.flatMap(([kind, source]) => (source === undefined || source.kind === 'path' ? [] : [kind]));
+  const keeper = overXds.length === 0 ? undefined : await openKeeper(streams, overXds, parts);
   const close = (): void => {
+    keeper?.close();
     for (const cancel of timers) cancel();
     for (const stream of streams) stream.close();
     for (const file of files) file.close();
   };
   try {
-    if (ads !== undefined) streams.push(await openStream(ads, shared, 'dynamic_resources.ads_config', parts));
+    if (ads !== undefined) streams.push(await openStream(ads, shared, 'dynamic_resources.ads_config', parts, keeper));
     for (const [kind, source] of sources) {
       if (source?.kind === 'api')
-        streams.push(await openStream(source.api, [kind], `dynamic_resources.${kind === 'clusters' ? 'cds' : 'lds'}_config`, parts));
+        streams.push(
+          await openStream(source.api, [kind], `dynamic_resources.${kind === 'clusters' ? 'cds' : 'lds'}_config`, parts, keeper),
+        );
       else if (source?.kind === 'path') files.push(await watchFiles(kind, source, parts));
     }
     files.push(...(await watchSecretFiles(parts)));
@@ -53,8 +59,26 @@ function expectFirst(kind: 'listeners' | 'clusters', source: ConfigSource, { awa
   });
 }
 
+/** With `--state-dir`, what keeps the last good configuration. Loaded only then. */
+async function openKeeper(
+  streams: readonly Ads[],
+  kinds: readonly ('listeners' | 'clusters')[],
+  parts: Parts,
+): Promise<StateKeeper | undefined> {
+  const { stateDir } = parts.options;
+  if (stateDir === undefined) return undefined;
+  const { keepState } = await import('./stale-start.ts');
+  return keepState(stateDir, streams, kinds, parts);
+}
+
 /** gRPC is loaded here, since a proxy that is configured by files alone needs none of it. */
-async function openStream(source: ApiSource, wildcards: readonly ('listeners' | 'clusters')[], path: string, parts: Parts): Promise<Ads> {
+async function openStream(
+  source: ApiSource,
+  wildcards: readonly ('listeners' | 'clusters')[],
+  path: string,
+  parts: Parts,
+  keeper: StateKeeper | undefined,
+): Promise<Ads> {
   const [{ connectAds }, { controlPlaneTarget }] = await Promise.all([import('./ads.ts'), import('./control-plane-target.ts')]);
   const { store, runtime, log, registry, clock, random, node, awaited, status, check } = parts;
   const target = controlPlaneTarget(source, store, parts.contexts, path);
@@ -74,10 +98,13 @@ async function openStream(source: ApiSource, wildcards: readonly ('listeners' | 
     isLive: () => status.isLive,
     onSynced: (kind) => {
       if (awaited.delete(kind)) status.check();
+      if (kind === 'listeners' || kind === 'clusters') keeper?.synced(kind);
     },
+    onTaken: () => keeper?.changed(),
     onConnection: (connection) => {
       if (connection.state === lastState) return;
       lastState = connection.state;
+      if (connection.state === 'waiting') keeper?.away();
       if (connection.state === 'waiting')
         log.warning('The control plane is not reachable; the last configuration stays in force.', {
           target: connection.target,

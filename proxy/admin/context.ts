@@ -26,6 +26,7 @@ export function adminContext(parts: Parts, bootstrap: Bootstrap, version: string
     node: nodeJson(parts.node),
     layers: parts.layers,
     state: () => status.state,
+    staleSavedMs: () => status.staleSavedMs,
     refreshStats: () => status.refresh(),
     dump: () => dumpSource(parts, bootstrap),
     clusters: () => clusters.all(),

@@ -29,6 +29,8 @@ export interface AdminContext {
   readonly node: JsonObject;
   readonly layers: RuntimeLayers;
   state(): ServerState;
+  /** When the configuration in force was saved, while it is one from disk; 0 = it is the control plane's. */
+  staleSavedMs(): number;
   /** Brings gauges that follow the clock up to date, before statistics are shown. */
   refreshStats(): void;
   dump(): DumpSource;

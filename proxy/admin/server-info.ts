@@ -15,6 +15,7 @@ export const serverInfo: AdminEndpoint = {
   help: 'print server version/status information',
   mutates: false,
   handle: (_request, context) => {
+    const savedMs = context.staleSavedMs();
     const uptimeSeconds = Math.floor((context.clock.wallMs() - context.startedMs) / 1000);
     return json({
       version: context.version,
@@ -24,6 +25,7 @@ export const serverInfo: AdminEndpoint = {
       hot_restart_version: 'disabled',
       command_line_options: commandLine(context),
       node: context.node,
+      ...(savedMs > 0 ? { config_stale: true, config_saved: new Date(savedMs).toISOString() } : {}),
     });
   },
 };
