@@ -76,6 +76,8 @@ const SPARES_MAX = 32;
  */
 export function readIntoOwn(socket: Socket): ((idle: boolean) => void) | undefined {
   const open = socket as unknown as OpenSocket;
+  // A TLS socket hands out what it has decrypted even while it is paused, and so would write over what was lent.
+  if ('encrypted' in socket) return undefined;
   if (keys === undefined || current === undefined || open[keys.buffer] !== shared) return undefined;
   const own = spares.pop() ?? Buffer.allocUnsafeSlow(SHARED_BYTES);
   let next: Buffer | undefined = own;
@@ -119,6 +121,13 @@ export function canLend(chunk: Buffer): boolean {
 export function wasReset(socket: Socket): boolean {
   const handle = (socket as unknown as { _handle: { getpeername?: (out: object) => number } | null })._handle;
   return handle !== null && typeof handle?.getpeername === 'function' && handle.getpeername({}) !== 0;
+}
+
+/** Ends a connection so that its peer sees that something is missing: a reset where the platform has one (plain TCP), else a plain close. */
+export function cutOff(socket: Socket): void {
+  const isPlainTcp = typeof socket.remotePort === 'number' && !('encrypted' in socket);
+  if (isPlainTcp) socket.resetAndDestroy();
+  else socket.destroy();
 }
 
 /** Does this Node let sockets read into the shared buffer? For tests and the start-up log. */

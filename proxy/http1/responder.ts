@@ -5,6 +5,7 @@ import type { Headers } from '../headers.ts';
 import type { Body, ProxyRequest, ProxyResponse, Service } from '../service.ts';
 import { isWhole } from './body.ts';
 import type { ErrorResponse } from './error-response.ts';
+import { cutOff } from './reading.ts';
 import { continueLine, interimHead, responseHead } from './respond.ts';
 import type { Http1Settings } from './settings.ts';
 import { BodyWriter, bodyLength, writeMessage } from './write.ts';
@@ -165,7 +166,7 @@ export class Responder implements WriterOwner {
       noteError(this.request, error);
     }
     // Never a clean end: the client must see that something is missing (RFC 9112 section 8).
-    this.#socket.resetAndDestroy();
+    cutOff(this.#socket);
   }
 
   /** The client is gone: stops the flow of the answer and the work on the request. */

@@ -8,7 +8,7 @@ import { latin1 } from './bytes.ts';
 import { errorResponse } from './error-response.ts';
 import { checkPartialHead, newRequestHead, readRequestHead } from './head.ts';
 import type { Http1Connection, Http1Options } from './options.ts';
-import { kept, readFrom, stopReadFrom } from './reading.ts';
+import { cutOff, kept, readFrom, stopReadFrom } from './reading.ts';
 import { expectsContinue, newRequest, redirectFor } from './request.ts';
 import { responseHead } from './respond.ts';
 import { Responder } from './responder.ts';
@@ -310,7 +310,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#discard();
     const { request, headSent } = this.#responder;
     body?.fail(error);
-    if (headSent) this.socket.resetAndDestroy();
+    if (headSent) cutOff(this.socket);
     else {
       this.#responder.fail(error);
       request?.abort?.(error);
