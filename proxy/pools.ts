@@ -88,8 +88,9 @@ export function endpointDialler(deps: DialDeps): DialEndpoint {
 
 /** Pools of HTTP/1.1 connections over that dialler. */
 export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
-  return (endpoint, cluster) =>
-    createPool({
+  return (endpoint, cluster) => {
+    if (cluster.config.protocol === 'http2') return refusingPool(cluster.name);
+    return createPool({
       dial: dial(endpoint, cluster.config),
       clock,
       limits: cluster.limits,
@@ -97,6 +98,14 @@ export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
       idleTimeoutMs: cluster.config.idleTimeoutMs,
       client: { maxRequestsPerConnection: cluster.config.maxRequestsPerConnection },
     });
+  };
+}
+
+/** HTTP/1.1 to an endpoint that expects HTTP/2 would only fail in a way that nobody understands. */
+function refusingPool(name: string): ReturnType<MakePool> {
+  const refusal = (): ProxyError =>
+    new ProxyError('upstreamProtocol', `Cluster ${name} asks for HTTP/2, which is not built in yet; HTTP/1.1 is.`);
+  return { send: () => Promise.reject(refusal()), drain: () => undefined };
 }
 
 /** Envoy's `upstream_cx_*` of a cluster. */

@@ -146,6 +146,28 @@ test('an endpoint that is away gives 503 UF with the reason, and a cluster witho
   expect(empty.body).toBe('no healthy upstream');
 });
 
+test('a cluster that asks for HTTP/2 is refused per request, with a sentence that says so', async () => {
+  const app = await startApp('app');
+  const http2 = {
+    'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
+      '@type': 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
+      explicit_http_config: { http2_protocol_options: {} },
+    },
+  };
+  const proxy = await startTestProxy({
+    static_resources: {
+      listeners: [httpListener('in', { route_config: routes([routeTo('app')]) })],
+      clusters: [cluster('app', [app.port], { typed_extension_protocol_options: http2 })],
+    },
+  });
+
+  const answer = await call(proxy.port(), '/');
+
+  expect(answer.status).toBe(502);
+  expect(answer.body).toContain('Cluster app asks for HTTP/2, which is not built in yet; HTTP/1.1 is.');
+  expect(app.hits).toBe(0);
+});
+
 test('RBAC, rate limit and fault filters decide before the application is asked, with per-route settings', async () => {
   const app = await startApp('app');
   const filters = [
