@@ -24,6 +24,8 @@ export interface XdsTarget {
   readonly serverIdentity: string;
   /** Shown on the first connection; afterwards the certificate speaks. */
   readonly joinToken: string;
+  /** For when the token was used and no certificate came of it, or the certificate ran out while the control plane was away. */
+  readonly leaseCredential: string;
 }
 
 /** Bootstrap text for `meshwork proxy -c`. It holds the join token: write it with mode 0600. */
@@ -41,7 +43,13 @@ export function sidecarBootstrap(identity: SidecarIdentity, ports: SidecarPorts,
           transport_api_version: 'V3',
           set_node_on_first_message_only: true,
           grpc_services: [
-            { envoy_grpc: { cluster_name: 'xds' }, initial_metadata: [{ key: 'authorization', value: `Bearer ${xds.joinToken}` }] },
+            {
+              envoy_grpc: { cluster_name: 'xds' },
+              initial_metadata: [
+                { key: 'authorization', value: `Bearer ${xds.joinToken}` },
+                { key: 'x-meshwork-lease', value: xds.leaseCredential },
+              ],
+            },
           ],
         },
       },

@@ -43,11 +43,11 @@ interface Registered {
   readonly id: string;
   readonly name: string;
   readonly nodeId: string;
-  readonly lease: { readonly id: string; readonly secret: string; readonly ttlMs: number };
+  readonly lease: { readonly id: string; readonly secret: string; readonly credential: string; readonly ttlMs: number };
   readonly joinToken: string;
   readonly bundlePem: string;
   readonly xdsTls: string;
-  readonly trustDomain: string;
+  readonly xdsServerId: string;
 }
 
 const READY_POLL_MS = 50;
@@ -113,8 +113,9 @@ async function startSidecar(
   const target = {
     address: reachable(registered.xdsTls, api.baseUrl),
     bundlePem: registered.bundlePem,
-    serverIdentity: `spiffe://${registered.trustDomain}/ns/meshwork-system/sa/control-plane`,
+    serverIdentity: registered.xdsServerId,
     joinToken: registered.joinToken,
+    leaseCredential: registered.lease.credential,
   };
   writeFileSync(file, sidecarBootstrap(identity, options.ports, target), { mode: 0o600 });
   chmodSync(file, 0o600);

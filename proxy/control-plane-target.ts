@@ -2,11 +2,11 @@
 import { X509Certificate } from 'node:crypto';
 import { ChannelCredentials } from '@grpc/grpc-js';
 import { ConfigError } from './errors.ts';
-import { missingSecrets } from './tls/context.ts';
 import type { ResourceStore } from './resource-store.ts';
 import type { TlsContexts, UpstreamTlsContext } from './tls/context.ts';
 import type { ApiSource } from '../xds/bootstrap.ts';
-import type { Cluster, Secret, UpstreamTls } from '../xds/snapshot.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Cluster, Secret, SecretRef, UpstreamTls } from '../xds/snapshot.ts';
 
 export interface ControlPlaneTarget {
   readonly targets: readonly string[];
@@ -16,8 +16,20 @@ export interface ControlPlaneTarget {
   readonly metadata: () => Readonly<Record<string, string>>;
 }
 
+/**
+ * Metadata of our own bootstraps beside `authorization`: a credential for the time when the join token was shown and no certificate came of it, or the
+ * certificate is over. It is never sent under this name.
+ */
+const LEASE_KEY = 'x-meshwork-lease';
+
 /** Reads a source. Throws ConfigError when its cluster has no address to connect to. */
-export function controlPlaneTarget(source: ApiSource, store: ResourceStore, contexts: TlsContexts, path: string): ControlPlaneTarget {
+export function controlPlaneTarget(
+  source: ApiSource,
+  store: ResourceStore,
+  contexts: TlsContexts,
+  clock: Clock,
+  path: string,
+): ControlPlaneTarget {
   const service = source.services[0]!;
   const clusters = source.services.flatMap(({ target }) => (target.kind === 'cluster' ? [clusterOf(target.cluster, store, path)] : []));
   const targets = source.services.flatMap(({ target }) =>
@@ -26,14 +38,22 @@ export function controlPlaneTarget(source: ApiSource, store: ResourceStore, cont
   if (targets.length === 0) throw new ConfigError(path, 'its cluster has no address to connect to');
   const tls = clusters[0]?.tls;
   const secrets = (): ReadonlyMap<string, Secret> => store.snapshot().secrets;
-  const hasCertificate = (): boolean =>
-    tls !== undefined && tls.certificates.length > 0 && missingSecrets({ ...tls }, secrets()).length === 0;
+  const hasCertificate = (): boolean => tls !== undefined && tls.certificates.some((ref) => isUsable(ref, secrets(), clock.wallMs()));
+  let tokenShown = false;
   return {
     targets,
-    credentials: () => (tls === undefined ? ChannelCredentials.createInsecure() : tlsCredentials(tls, secrets(), contexts, path)),
+    credentials: () => (tls === undefined ? ChannelCredentials.createInsecure() : tlsCredentials(tls, secrets(), contexts, clock, path)),
     metadata: () => {
-      const entries = service.initialMetadata.map(({ key, value }) => [key.toLowerCase(), value] as const);
-      return Object.fromEntries(hasCertificate() ? entries.filter(([key]) => key !== 'authorization') : entries);
+      const {
+        authorization,
+        [LEASE_KEY]: lease,
+        ...rest
+      } = Object.fromEntries(service.initialMetadata.map(({ key, value }) => [key.toLowerCase(), value] as const));
+      if (hasCertificate()) return rest;
+      const again = tokenShown && lease !== undefined;
+      tokenShown = true;
+      if (again) return { ...rest, authorization: `Bearer ${lease}` };
+      return authorization === undefined ? rest : { ...rest, authorization };
     },
   };
 }
@@ -56,9 +76,27 @@ function addressesOf(cluster: Cluster): string[] {
   );
 }
 
-/** Certificates that did not come yet are left out: the first connection is made with a token instead. Roots must be there. */
-function tlsCredentials(tls: UpstreamTls, secrets: ReadonlyMap<string, Secret>, contexts: TlsContexts, path: string): ChannelCredentials {
-  const certificates = tls.certificates.filter((ref) => ref.kind === 'inline' || secrets.has(ref.name));
+/** There, and not over. One that cannot be read is left to the TLS context, whose error names it. */
+function isUsable(ref: SecretRef, secrets: ReadonlyMap<string, Secret>, nowMs: number): boolean {
+  const secret = ref.kind === 'inline' ? ref.secret : secrets.get(ref.name);
+  if (secret === undefined) return false;
+  if (secret.content.kind !== 'certificate' || secret.content.chainPem === '') return true;
+  try {
+    return new X509Certificate(secret.content.chainPem).validToDate.getTime() > nowMs;
+  } catch {
+    return true;
+  }
+}
+
+/** Certificates that did not come yet, or are over, are left out: the connection is made with a token instead. Roots must be there. */
+function tlsCredentials(
+  tls: UpstreamTls,
+  secrets: ReadonlyMap<string, Secret>,
+  contexts: TlsContexts,
+  clock: Clock,
+  path: string,
+): ChannelCredentials {
+  const certificates = tls.certificates.filter((ref) => isUsable(ref, secrets, clock.wallMs()));
   const context: UpstreamTlsContext = contexts.upstream({ ...tls, certificates }, secrets, `${path}.transport_socket`);
   const { checkPeer } = context;
   return ChannelCredentials.createFromSecureContext(context.secureContext, {

@@ -81,7 +81,7 @@ async function openStream(
 ): Promise<Ads> {
   const [{ connectAds }, { controlPlaneTarget }] = await Promise.all([import('./ads.ts'), import('./control-plane-target.ts')]);
   const { store, runtime, log, registry, clock, random, node, awaited, status, check } = parts;
-  const target = controlPlaneTarget(source, store, parts.contexts, path);
+  const target = controlPlaneTarget(source, store, parts.contexts, clock, path);
   let lastState = '';
   return connectAds({
     ...target,
