@@ -1,6 +1,6 @@
 /** Cross-origin requests: answers preflights and marks responses, by a policy of the route (envoy.extensions.filters.http.cors.v3). */
 import { compileStringMatcher } from './matchers.ts';
-import { localResponse } from './local-response.ts';
+import { localResponse } from '../http1/error-response.ts';
 import type { ConfigReader } from './config.ts';
 import type { FilterDeps, FilterEntry } from './filter.ts';
 import type { Filter, ProxyRequest, ProxyResponse } from '../service.ts';

@@ -1,8 +1,7 @@
 /** Faults on purpose: delays and aborts for a share of requests (envoy.extensions.filters.http.fault.v3). */
 import { ProxyError } from '../errors.ts';
-import { REASONS } from '../http1/error-response.ts';
 import { sleep } from '../../lib/clock.ts';
-import { errorResponse } from './local-response.ts';
+import { REASONS, errorResponse } from '../http1/error-response.ts';
 import { compileHeaderMatcher } from './matchers.ts';
 import type { ConfigReader } from './config.ts';
 import type { FilterDeps, FilterEntry } from './filter.ts';

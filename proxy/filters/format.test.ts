@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { fakeConnection, fakeInfo, fakeRequest } from '../upstream/fakes.ts';
-import { localResponse } from './local-response.ts';
+import { localResponse } from '../http1/error-response.ts';
 import { compileJsonFormat, compileTextFormat, DEFAULT_FORMAT, DEFAULT_JSON_FORMAT } from './format.ts';
 import type { Exchange } from './format.ts';
 

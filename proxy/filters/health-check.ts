@@ -1,6 +1,6 @@
 /** Answers health checks itself, or marks those that pass through (envoy.extensions.filters.http.health_check.v3). */
 import { compileHeaderMatcher } from './matchers.ts';
-import { localResponse } from './local-response.ts';
+import { localResponse } from '../http1/error-response.ts';
 import type { ConfigReader } from './config.ts';
 import type { FilterDeps, FilterEntry } from './filter.ts';
 import type { Filter } from '../service.ts';

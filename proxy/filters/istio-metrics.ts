@@ -1,6 +1,6 @@
 /** Istio's standard metrics: label sets are bound the first time they occur, so a request costs two look-ups and four adds. */
 import { filterMetadata, serviceOfCluster, UNKNOWN_WORKLOAD, workloadOfEndpoint, workloadOfPeer } from './workload.ts';
-import { isGrpc } from './local-response.ts';
+import { isGrpc } from '../http1/error-response.ts';
 import type { Exchange } from './format.ts';
 import type { Observer } from './observe.ts';
 import type { ServiceLabels, WorkloadLabels } from './workload.ts';

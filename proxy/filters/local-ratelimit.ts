@@ -1,7 +1,7 @@
 /** A token bucket in this process (envoy.extensions.filters.http.local_ratelimit.v3). */
 import { STATUS_CODES } from 'node:http';
 import { ConfigError, ProxyError } from '../errors.ts';
-import { errorResponse, localResponse } from './local-response.ts';
+import { errorResponse, localResponse } from '../http1/error-response.ts';
 import { compileHeaderOption } from './header-mutation.ts';
 import type { ConfigReader } from './config.ts';
 import type { FilterDeps, FilterEntry } from './filter.ts';

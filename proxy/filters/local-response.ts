@@ -1,34 +1,8 @@
-/** The one place where an error becomes a response: plain text for browsers and curl, a trailers-only answer for gRPC. */
+/** Outermost around every service: what fails inside becomes an answer, and each answer gets what every answer has. */
 import { ProxyError } from '../errors.ts';
-import { Headers } from '../headers.ts';
-import { wholeBody } from '../http1/body.ts';
-import { REASONS } from '../http1/error-response.ts';
+import { errorResponse } from '../http1/error-response.ts';
 import type { Filter, ProxyRequest, ProxyResponse } from '../service.ts';
 import type { Clock } from '../../lib/clock.ts';
-
-/** A response that the proxy makes itself. `text` empty = no body. */
-export function localResponse(request: ProxyRequest, status: number, text: string, contentType = 'text/plain'): ProxyResponse {
-  const headers = new Headers();
-  const reason = REASONS[status] ?? '';
-  if (text === '') return { status, reason, headers, body: undefined, contentLength: 0, tunnel: undefined };
-  headers.append('content-type', contentType);
-  const bytes = Buffer.from(text);
-  if (request.method === 'HEAD') return { status, reason, headers, body: undefined, contentLength: bytes.length, tunnel: undefined };
-  return { status, reason, headers, body: wholeBody(bytes), contentLength: undefined, tunnel: undefined };
-}
-
-/** Answers for a failed request, with flags and details in `info`. */
-export function errorResponse(request: ProxyRequest, error: ProxyError): ProxyResponse {
-  const { status, grpcStatus, flag, details, sentence } = error.row;
-  const info = request.info;
-  if (flag !== '' && !info.responseFlags.includes(flag))
-    info.responseFlags = info.responseFlags === '' ? flag : `${info.responseFlags},${flag}`;
-  info.responseDetails = details;
-  const text = error.detail === '' ? sentence : `${sentence} ${error.detail}`;
-  const response = isGrpc(request) ? grpcResponse(grpcStatus, text) : localResponse(request, status, text);
-  if (error.code === 'overflow') response.headers.append('x-envoy-overloaded', 'true');
-  return response;
-}
 
 /** What the connection manager says about its answers. */
 export interface AnswerOptions {
@@ -70,23 +44,3 @@ export function answers(options: AnswerOptions = {}): Filter {
 }
 
 const VIA_UPSTREAM = 'via_upstream';
-
-export function isGrpc(request: ProxyRequest): boolean {
-  const type = request.headers.get('content-type');
-  return type !== undefined && type.startsWith('application/grpc') && (type.length === 16 || type[16] === '+' || type[16] === ';');
-}
-
-/** gRPC's trailers-only form: status 200, the outcome in headers, no body (gRPC over HTTP/2, "Responses"). */
-function grpcResponse(grpcStatus: number, text: string): ProxyResponse {
-  const headers = Headers.of({
-    'content-type': 'application/grpc',
-    'grpc-status': String(grpcStatus),
-    'grpc-message': percentEncode(text),
-  });
-  return { status: 200, reason: 'OK', headers, body: undefined, contentLength: 0, tunnel: undefined };
-}
-
-/** grpc-message is percent-encoded outside printable ASCII. */
-function percentEncode(text: string): string {
-  return text.replaceAll(/[^\x20-\x24\x26-\x7e]/gu, (character) => encodeURIComponent(character));
-}

@@ -10,7 +10,7 @@ import { fakeConnection, fakeEndpoint, fakeInfo, fakeRequest } from '../upstream
 import { compileAccessLogs } from './access-log.ts';
 import { istioMetrics } from './istio-metrics.ts';
 import { createLineWriter } from './line-writer.ts';
-import { localResponse } from './local-response.ts';
+import { localResponse } from '../http1/error-response.ts';
 import { observe } from './observe.ts';
 import { serviceOfCluster, workloadOfEndpoint, workloadOfNode, workloadOfPeer } from './workload.ts';
 import type { Exchange } from './format.ts';

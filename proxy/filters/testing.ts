@@ -2,7 +2,7 @@
 import { ManualClock } from '../../lib/clock.ts';
 import { silentLog } from '../../lib/log.ts';
 import { ConfigReader } from './config.ts';
-import { localResponse } from './local-response.ts';
+import { localResponse } from '../http1/error-response.ts';
 import type { FilterDeps, FilterEntry } from './filter.ts';
 import type { ProxyRequest, ProxyResponse, Service } from '../service.ts';
 import type { JsonObject } from '../../xds/snapshot.ts';

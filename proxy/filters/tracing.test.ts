@@ -5,7 +5,7 @@ import { silentLog } from '../../lib/log.ts';
 import { seededRandom } from '../../lib/random.ts';
 import { fakeInfo, fakeRequest } from '../upstream/fakes.ts';
 import { spanId, traceId, uuid } from './ids.ts';
-import { localResponse } from './local-response.ts';
+import { localResponse } from '../http1/error-response.ts';
 import { encode, otlpExporter } from './otlp.ts';
 import { reportSpan, tracing } from './tracing.ts';
 import type { Span } from './tracing.ts';

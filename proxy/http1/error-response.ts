@@ -1,4 +1,4 @@
-/** The one place where an error becomes a response: plain text for people, trailers-only status for gRPC callers. */
+/** The one place where an error becomes a response: plain text for browsers and curl, a trailers-only answer for gRPC. */
 import { Headers } from '../headers.ts';
 import type { ProxyError } from '../errors.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
@@ -36,30 +36,48 @@ export const REASONS: Readonly<Record<number, string>> = {
   508: 'Loop Detected',
 };
 
-/** The default `ErrorResponse`: the error's plain sentence as text, or a gRPC status in a response without a body. */
-export const errorResponse: ErrorResponse = (request, error) => {
-  const row = error.row;
-  const contentType = request?.headers.get('content-type');
-  if (contentType !== undefined && contentType.startsWith('application/grpc')) {
-    const headers = Headers.of({
-      'content-type': 'application/grpc',
-      'grpc-status': String(row.grpcStatus),
-      'grpc-message': percentEncoded(error.message),
-    });
-    return { status: 200, reason: 'OK', headers, body: undefined, contentLength: undefined, tunnel: undefined };
-  }
-  const headers = Headers.of({ 'content-type': 'text/plain; charset=utf-8' });
-  if (error.code === 'overflow') headers.append('x-envoy-overloaded', 'true');
-  const body = request?.method === 'HEAD' ? undefined : wholeBody(Buffer.from(`${error.message}\n`));
-  return { status: row.status, reason: REASONS[row.status] ?? '', headers, body, contentLength: undefined, tunnel: undefined };
-};
+/** A response that the proxy makes itself. `text` empty = no body. */
+export function localResponse(request: ProxyRequest | undefined, status: number, text: string, contentType = 'text/plain'): ProxyResponse {
+  const headers = new Headers();
+  const reason = REASONS[status] ?? '';
+  if (text === '') return { status, reason, headers, body: undefined, contentLength: 0, tunnel: undefined };
+  headers.append('content-type', contentType);
+  const bytes = Buffer.from(text);
+  if (request?.method === 'HEAD') return { status, reason, headers, body: undefined, contentLength: bytes.length, tunnel: undefined };
+  return { status, reason, headers, body: wholeBody(bytes), contentLength: undefined, tunnel: undefined };
+}
 
-/** gRPC's encoding of status messages: visible ASCII without `%` stands, all else is percent-encoded UTF-8. */
-function percentEncoded(text: string): string {
-  let out = '';
-  for (const byte of Buffer.from(text)) {
-    out +=
-      byte >= 0x20 && byte <= 0x7e && byte !== 0x25 ? String.fromCharCode(byte) : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
+/** Answers for a failed request, with flags and details in its `info`. */
+export function errorResponse(request: ProxyRequest | undefined, error: ProxyError): ProxyResponse {
+  const { status, grpcStatus, flag, details, sentence } = error.row;
+  if (request !== undefined) {
+    const { info } = request;
+    if (flag !== '' && !info.responseFlags.includes(flag))
+      info.responseFlags = info.responseFlags === '' ? flag : `${info.responseFlags},${flag}`;
+    info.responseDetails = details;
   }
-  return out;
+  const text = error.detail === '' ? sentence : `${sentence} ${error.detail}`;
+  const response = request !== undefined && isGrpc(request) ? grpcResponse(grpcStatus, text) : localResponse(request, status, text);
+  if (error.code === 'overflow') response.headers.append('x-envoy-overloaded', 'true');
+  return response;
+}
+
+export function isGrpc(request: ProxyRequest): boolean {
+  const type = request.headers.get('content-type');
+  return type !== undefined && type.startsWith('application/grpc') && (type.length === 16 || type[16] === '+' || type[16] === ';');
+}
+
+/** gRPC's trailers-only form: status 200, the outcome in headers, no body (gRPC over HTTP/2, "Responses"). */
+function grpcResponse(grpcStatus: number, text: string): ProxyResponse {
+  const headers = Headers.of({
+    'content-type': 'application/grpc',
+    'grpc-status': String(grpcStatus),
+    'grpc-message': percentEncode(text),
+  });
+  return { status: 200, reason: 'OK', headers, body: undefined, contentLength: 0, tunnel: undefined };
+}
+
+/** grpc-message is percent-encoded outside printable ASCII. */
+function percentEncode(text: string): string {
+  return text.replaceAll(/[^\x20-\x24\x26-\x7e]/gu, (character) => encodeURIComponent(character));
 }

@@ -1,6 +1,6 @@
 /** Paths and hosts as the upstream shall see them, and where a redirect points. */
 import type { ForwardAction, RedirectAction, RouteMatch } from '../../xds/snapshot.ts';
-import { localResponse } from '../filters/local-response.ts';
+import { localResponse } from '../http1/error-response.ts';
 import type { ProxyRequest, Service } from '../service.ts';
 import { compilePattern } from './match.ts';
 

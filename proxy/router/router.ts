@@ -2,7 +2,7 @@
 import type { Random } from '../../lib/random.ts';
 import type { ExtensionConfig, Route, RouteConfiguration, VirtualHost, WeightedCluster } from '../../xds/snapshot.ts';
 import { ConfigError, ProxyError } from '../errors.ts';
-import { localResponse } from '../filters/local-response.ts';
+import { localResponse } from '../http1/error-response.ts';
 import type { Filter, ProxyRequest, Service } from '../service.ts';
 import { compileForward } from './forward.ts';
 import type { ForwardDeps } from './forward.ts';
