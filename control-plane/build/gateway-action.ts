@@ -64,6 +64,7 @@ export function planRule(rule: AnyRule, find: FindBackend, defaults: RouteDefaul
   const split = splitOf(rule.backendRefs ?? [], find);
   if (split.clusters.length === 0) return { failing: 1, action: undefined, headerMutations };
   const rewrite = filters.find((filter) => filter.urlRewrite !== undefined)?.urlRewrite;
+  const host = rewrite?.hostname ?? hostOf(filters);
   const mirrors = mirrorsOf(filters, find);
   const base: ForwardAction = {
     ...forwardTo(split.clusters, defaults),
@@ -71,7 +72,7 @@ export function planRule(rule: AnyRule, find: FindBackend, defaults: RouteDefaul
     retryPolicy: retryOf(rule, defaults.retry),
     mirrors,
     hashPolicies: hashPoliciesOf(split.policy),
-    ...(rewrite?.hostname === undefined ? {} : { hostRewrite: { kind: 'literal' as const, value: rewrite.hostname } }),
+    ...(host === undefined ? {} : { hostRewrite: { kind: 'literal' as const, value: host } }),
   };
   return {
     failing: split.failing,
@@ -83,7 +84,8 @@ export function planRule(rule: AnyRule, find: FindBackend, defaults: RouteDefaul
 /** Forwarding with nothing special. One cluster needs no weights. */
 export function forwardTo(clusters: readonly WeightedCluster[], defaults: RouteDefaults): ForwardAction {
   const [only, second] = clusters;
-  const plain = only !== undefined && second === undefined && only.headerMutations === NO_HEADER_MUTATIONS;
+  const plain =
+    only !== undefined && second === undefined && only.headerMutations === NO_HEADER_MUTATIONS && only.hostRewriteLiteral === undefined;
   return {
     target: plain ? { kind: 'cluster', cluster: only.cluster } : { kind: 'weighted', clusters },
     clusterNotFoundStatus: 503,
@@ -133,7 +135,14 @@ function splitOf(
     }
     if (weight === 0) continue;
     policy ??= backend.policy;
-    clusters.push({ cluster: backend.cluster, weight, headerMutations: mutationsOf(ref.filters ?? []), perFilterConfig: EMPTY });
+    const host = hostOf(ref.filters ?? []);
+    clusters.push({
+      cluster: backend.cluster,
+      weight,
+      headerMutations: mutationsOf(ref.filters ?? []),
+      perFilterConfig: EMPTY,
+      ...(host === undefined ? {} : { hostRewriteLiteral: host }),
+    });
   }
   return { clusters, failing: total === 0 ? 0 : lost / total, policy };
 }
@@ -181,14 +190,25 @@ function mutationsOf(
   const responses = filters.flatMap((filter) => filter.responseHeaderModifier ?? []);
   if (requests.length === 0 && responses.length === 0) return NO_HEADER_MUTATIONS;
   return {
-    requestAdd: requests.flatMap(optionsOf),
+    requestAdd: requests.flatMap(optionsOf).filter(({ name }) => !isHost(name)),
     requestRemove: requests.flatMap(removed),
     responseAdd: responses.flatMap(optionsOf),
     responseRemove: responses.flatMap(removed),
   };
 }
 
-const removed = (modifier: HeaderModifier): string[] => (modifier.remove ?? []).map((name) => name.toLowerCase());
+/** Host is no header to xDS: Envoy refuses it among header mutations, so a modifier that sets it becomes a host rewrite. The last one counts. */
+function hostOf(filters: readonly { readonly requestHeaderModifier?: HeaderModifier | undefined }[]): string | undefined {
+  return filters
+    .flatMap(({ requestHeaderModifier }) => [...(requestHeaderModifier?.set ?? []), ...(requestHeaderModifier?.add ?? [])])
+    .filter(({ name }) => isHost(name))
+    .at(-1)?.value;
+}
+
+const isHost = (name: string): boolean => name.toLowerCase() === 'host';
+
+const removed = (modifier: HeaderModifier): string[] =>
+  (modifier.remove ?? []).filter((name) => !isHost(name)).map((name) => name.toLowerCase());
 
 function optionsOf(modifier: HeaderModifier): HeaderValueOption[] {
   const set = (modifier.set ?? []).map(({ name, value }) => ({

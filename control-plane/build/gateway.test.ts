@@ -166,6 +166,19 @@ describe('R8: filters', () => {
     expect(target.kind === 'weighted' && target.clusters[0]?.headerMutations.requestAdd[0]?.name).toBe('x-backend');
   });
 
+  test('a modifier that sets Host is a host rewrite, since xDS takes no Host among header mutations', () => {
+    const [whole, one] = routesOf(`
+    - { filters: [{ type: RequestHeaderModifier, requestHeaderModifier: { set: [{ name: Host, value: a.example }, { name: X-A, value: b }], remove: [Host] } }], backendRefs: [{ name: web }] }
+    - { backendRefs: [{ name: web, filters: [{ type: RequestHeaderModifier, requestHeaderModifier: { set: [{ name: host, value: c.example }] } }] }] }
+`);
+
+    expect(forward(whole).hostRewrite).toEqual({ kind: 'literal', value: 'a.example' });
+    expect(whole?.headerMutations.requestAdd.map(({ name }) => name)).toEqual(['x-a']);
+    expect(whole?.headerMutations.requestRemove).toEqual([]);
+    const { target } = forward(one);
+    expect(target.kind === 'weighted' && target.clusters[0]).toMatchObject({ hostRewriteLiteral: 'c.example' });
+  });
+
   test('prefixes are replaced without leaving or doubling a slash', () => {
     const rewrite = (prefix: string, replacement: string): unknown => {
       const [route] = routesOf(

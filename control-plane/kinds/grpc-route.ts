@@ -6,7 +6,8 @@ import {
   checkFilterRepeats,
   checkFilterUnion,
   checkWeights,
-  headerModifier,
+  requestHeaderModifier,
+  responseHeaderModifier,
   parentRef,
   requestMirror,
 } from './route-schema.ts';
@@ -57,8 +58,8 @@ const FILTERS = {
 const filter = z
   .strictObject({
     type: z.enum(Object.keys(FILTERS) as (keyof typeof FILTERS)[]),
-    requestHeaderModifier: headerModifier.optional(),
-    responseHeaderModifier: headerModifier.optional(),
+    requestHeaderModifier: requestHeaderModifier.optional(),
+    responseHeaderModifier: responseHeaderModifier.optional(),
     requestMirror: requestMirror.optional(),
     extensionRef: unsupported('extensionRef'),
   })
@@ -67,8 +68,8 @@ const filter = z
 const backendFilter = z
   .strictObject({
     type: z.enum(['RequestHeaderModifier', 'ResponseHeaderModifier']),
-    requestHeaderModifier: headerModifier.optional(),
-    responseHeaderModifier: headerModifier.optional(),
+    requestHeaderModifier: requestHeaderModifier.optional(),
+    responseHeaderModifier: responseHeaderModifier.optional(),
   })
   .superRefine((value, context) =>
     checkFilterUnion(value, { RequestHeaderModifier: 'requestHeaderModifier', ResponseHeaderModifier: 'responseHeaderModifier' }, context),

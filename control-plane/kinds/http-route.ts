@@ -7,7 +7,8 @@ import {
   checkFilterRepeats,
   checkFilterUnion,
   checkWeights,
-  headerModifier,
+  requestHeaderModifier,
+  responseHeaderModifier,
   parentRef,
   requestMirror,
 } from './route-schema.ts';
@@ -77,8 +78,8 @@ const FILTERS = {
 const filter = z
   .strictObject({
     type: z.enum(Object.keys(FILTERS) as (keyof typeof FILTERS)[]),
-    requestHeaderModifier: headerModifier.optional(),
-    responseHeaderModifier: headerModifier.optional(),
+    requestHeaderModifier: requestHeaderModifier.optional(),
+    responseHeaderModifier: responseHeaderModifier.optional(),
     requestMirror: requestMirror.optional(),
     requestRedirect: z
       .strictObject({
@@ -100,8 +101,8 @@ export type HttpFilter = z.infer<typeof filter>;
 const backendFilter = z
   .strictObject({
     type: z.enum(['RequestHeaderModifier', 'ResponseHeaderModifier']),
-    requestHeaderModifier: headerModifier.optional(),
-    responseHeaderModifier: headerModifier.optional(),
+    requestHeaderModifier: requestHeaderModifier.optional(),
+    responseHeaderModifier: responseHeaderModifier.optional(),
   })
   .superRefine((value, context) =>
     checkFilterUnion(value, { RequestHeaderModifier: 'requestHeaderModifier', ResponseHeaderModifier: 'responseHeaderModifier' }, context),

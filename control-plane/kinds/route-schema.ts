@@ -29,21 +29,30 @@ const headerList = z
   .max(16)
   .optional();
 
-export const headerModifier = z
-  .strictObject({ set: headerList, add: headerList, remove: z.array(headerName).max(16).optional() })
-  .superRefine((modifier, context) => {
+const modifier = z.strictObject({ set: headerList, add: headerList, remove: z.array(headerName).max(16).optional() });
+const FRAMING: ReadonlySet<string> = new Set(['connection', 'transfer-encoding', 'content-length']);
+
+/** `set` may name Host on requests: it is the same as URLRewrite's hostname. */
+const headerModifierOf = (message: 'request' | 'response') =>
+  modifier.superRefine((value, context) => {
     for (const list of ['set', 'add'] as const) {
       const seen = new Set<string>();
-      for (const [index, entry] of (modifier[list] ?? []).entries()) {
+      for (const [index, entry] of (value[list] ?? []).entries()) {
         const name = entry.name.toLowerCase();
         if (seen.has(name)) issue(context, [list, index, 'name'], 'must be unique in its list, whatever the case');
-        if (name === 'host' || name === 'connection' || name === 'transfer-encoding' || name === 'content-length')
-          issue(context, [list, index, 'name'], 'must not be a header that frames or routes the message (use URLRewrite for the host)');
+        if (FRAMING.has(name) || (name === 'host' && (message === 'response' || list === 'add')))
+          issue(
+            context,
+            [list, index, 'name'],
+            'must not be a header that frames or routes the message (a request filter may set the host)',
+          );
         seen.add(name);
       }
     }
   });
-export type HeaderModifier = z.infer<typeof headerModifier>;
+export const requestHeaderModifier = headerModifierOf('request');
+export const responseHeaderModifier = headerModifierOf('response');
+export type HeaderModifier = z.infer<typeof modifier>;
 
 export const requestMirror = z
   .strictObject({
