@@ -6,7 +6,7 @@ import type { ProxyRequest, ProxyResponse } from '../service.ts';
 import { BodyReader, TEXT_BYTES_MAX } from './body-reader.ts';
 import { isWhole } from './body.ts';
 import type { BodySource } from './body.ts';
-import { latin1 } from './bytes.ts';
+import { headText } from './bytes.ts';
 import { bad, checkLineEnds } from './fields.ts';
 import { newResponseHead, readResponseHead } from './head.ts';
 import type { HeadLimits } from './head.ts';
@@ -52,11 +52,13 @@ const BODY = 2;
 const TUNNEL = 3;
 const CLOSED = 4;
 
+/** What was parsed last, on whichever connection: it is used up before another can be read, and an idle connection keeps none. */
+const HEAD_READ = newResponseHead();
+
 export class ClientConnection implements BodySource, WriterOwner {
   readonly socket: Socket;
   readonly #owner: ClientOwner;
   readonly #limits: ClientLimits;
-  readonly #head = newResponseHead();
   #state = IDLE;
   #exchange: Exchange | undefined;
   #answered = false;
@@ -202,7 +204,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     const max = this.#limits.headBytesMax;
     let from = 0;
     for (;;) {
-      const text = latin1(buffer, from, Math.min(bytes, from + max + 4));
+      const text = headText(buffer, from, Math.min(bytes, from + max + 4), 0);
       const end = text.indexOf('\r\n\r\n', Math.max(0, this.#searched - 3));
       if (end === -1 || end > max) {
         if (text.length > max) throw bad(`A response head may have ${max} bytes.`);
@@ -212,8 +214,8 @@ export class ClientConnection implements BodySource, WriterOwner {
         return;
       }
       this.#searched = 0;
-      readResponseHead(text, 0, end, this.#limits, this.#head);
-      const status = this.#head.status;
+      readResponseHead(text, 0, end, this.#limits, HEAD_READ);
+      const status = HEAD_READ.status;
       if (status === 101) return this.#switch(buffer.subarray(0, bytes), from + end + 4);
       if (status >= 200) return this.#answer(buffer, from, bytes, text, end + 4);
       this.#interim(status);
@@ -224,12 +226,12 @@ export class ClientConnection implements BodySource, WriterOwner {
 
   #interim(status: number): void {
     if (++this.#interims > INTERIM_MAX) throw bad(`There are more than ${INTERIM_MAX} interim responses.`);
-    this.#exchange?.request.onInterim?.(status, this.#head.reason, new Headers(this.#head.values.fields));
+    this.#exchange?.request.onInterim?.(status, HEAD_READ.reason, new Headers(HEAD_READ.values.fields));
   }
 
   /** A final response's head is there, up to `text[at]`: frames the body and hands the response on. `text` starts at `buffer[from]`. */
   #answer(buffer: Buffer, from: number, bytes: number, text: string, at: number): void {
-    const head = this.#head;
+    const head = HEAD_READ;
     const exchange = this.#exchange!;
     const request = exchange.request;
     if (request.upgrade === 'connect' && head.status < 300) return this.#switch(buffer.subarray(0, bytes), from + at);
@@ -307,7 +309,7 @@ export class ClientConnection implements BodySource, WriterOwner {
 
   /** 101, or 2xx to CONNECT: the socket leaves HTTP. */
   #switch(chunk: Buffer, at: number): void {
-    const head = this.#head;
+    const head = HEAD_READ;
     const exchange = this.#exchange!;
     const request = exchange.request;
     if (request.upgrade === undefined || (head.status === 101) !== (request.upgrade !== 'connect'))

@@ -4,7 +4,7 @@ import { ProxyError } from '../errors.ts';
 import type { ProxyResponse } from '../service.ts';
 import { BodyReader, TEXT_BYTES_MAX } from './body-reader.ts';
 import type { BodySource } from './body.ts';
-import { latin1 } from './bytes.ts';
+import { headText } from './bytes.ts';
 import { errorResponse } from './error-response.ts';
 import { checkPartialHead, newRequestHead, readRequestHead } from './head.ts';
 import type { Http1Connection, Http1Options } from './options.ts';
@@ -46,14 +46,15 @@ const AHEAD_BYTES_MAX = 64 * 1024;
 /** What is read and dropped beside an answer that ends the connection, so that a reset does not destroy it on its way. */
 const DISCARD_BYTES_MAX = 64 * 1024;
 const DISCARD_MS = 1_000;
-const EMPTY = Buffer.alloc(0);
+
+/** What was parsed last, on whichever connection: it is used up before another can be read, and an idle connection keeps none. */
+const HEAD_READ = newRequestHead();
 
 class ServerConnection implements Http1Connection, BodySource, ResponderOwner, Swept {
   readonly socket: Socket;
   readonly #options: Http1Options;
   readonly #settings: Http1Settings;
   readonly #sweep: Sweep;
-  readonly #head = newRequestHead();
   readonly #reader: BodyReader;
   readonly #responder: Responder;
   #state = HEAD;
@@ -142,9 +143,9 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
       this.#pending = undefined;
     }
     const limit = this.#settings.headBytesMax;
-    const text = latin1(buffer, 0, Math.min(bytes, limit + 4));
     // RFC 9112 section 2.2: one empty line before the request line is let pass.
-    const at = text.startsWith('\r\n') ? 2 : 0;
+    const at = bytes > 1 && buffer[0] === 0x0d && buffer[1] === 0x0a ? 2 : 0;
+    const text = headText(buffer, 0, Math.min(bytes, limit + 4), at);
     const end = text.indexOf('\r\n\r\n', Math.max(at, this.#searched - 3));
     try {
       if (end === -1 || end > limit) {
@@ -155,7 +156,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
         return;
       }
       this.#searched = 0;
-      readRequestHead(text, at, end, this.#settings, this.#head);
+      readRequestHead(text, at, end, this.#settings, HEAD_READ);
       this.#startRequest(buffer, bytes, text, end + 4);
     } catch (error) {
       this.#refuse(ProxyError.from(error));
@@ -163,7 +164,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   }
 
   #startRequest(buffer: Buffer, bytes: number, text: string, at: number): void {
-    const head = this.#head;
+    const head = HEAD_READ;
     const settings = this.#settings;
     const continueWanted = expectsContinue(head, settings);
     const request = newRequest(head, this.#options.connection, settings, this.#options.clock.now());
@@ -295,7 +296,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#reader.drop()?.fail(error);
     const response = (this.#options.errorResponse ?? errorResponse)(undefined, error);
     const head = responseHead(undefined, response, false, false, 1, false, this.#settings);
-    writeWhole(this.socket, head, response.body?.whole ?? EMPTY);
+    writeWhole(this.socket, head, response.body?.whole ?? Buffer.alloc(0));
     this.#close();
   }
 
