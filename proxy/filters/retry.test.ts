@@ -240,6 +240,21 @@ test('T8 with a budget of 20 % and everything failing, retries stay at a fifth o
   expect(limits.retries).toBe(0);
 });
 
+test('T8 an attempt that no upstream saw does not use the budget: a dead instance does not fail those that wait for it', async () => {
+  const { service, attempts, limits, clock, registry } = world({ numRetries: 1, retryOn: ['connect-failure'] }, ['connectFailed'], {
+    retryBudget: { budgetPercent: 20, minRetryConcurrency: 3 },
+  });
+
+  const all = Array.from({ length: 100 }, () => service(fakeRequest()).catch(() => undefined));
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+  clock.advance(1000);
+  await Promise.all(all);
+
+  expect(attempts.length).toBe(200);
+  expect(registry.counter('envoy_cluster_upstream_rq_retry_overflow', { envoy_cluster_name: 'c' }).value).toBe(0);
+  expect(limits.retries).toBe(0);
+});
+
 test('T9 a POST that the upstream may have seen is not sent again, unless the route or the client allows it', async () => {
   const post = (headers = {}) => fakeRequest({ method: 'POST', headers });
   const attemptsOf = async (retryOn: string[], step: Step, request: ProxyRequest, more: Partial<RetryPolicy> = {}): Promise<number> => {

@@ -53,7 +53,7 @@ export function retry(rules: RetryRules, deps: RetryDeps, onAttempt?: (request: 
     for (let retries = 1; ; retries++) {
       const waitMs = permit(rules, deps, request, outcome, replay, retries);
       if (waitMs === undefined) return finish(outcome, replay);
-      const budget = deps.budget(request);
+      const budget = addsLoad(outcome) ? deps.budget(request) : undefined;
       try {
         await prepare(rules, deps, request, outcome, waitMs);
         request.authority = authority;
@@ -96,6 +96,14 @@ function finish(outcome: Outcome, replay: ReplayBody | undefined): ProxyResponse
   return outcome.response!;
 }
 
+/**
+ * Whether trying again sends the upstreams more than the client asked for. An attempt that nobody saw (a refused connection) has not used the request up:
+ * the budget is not asked, or a dead instance with many requests waiting for it would fail all but three of them at once. `numRetries` still bounds it.
+ */
+function addsLoad({ error }: Outcome): boolean {
+  return error?.row.retry !== 'always';
+}
+
 /** Asks everything that limits retries, the budget last because it counts. Answers how long to wait, or undefined when it is over. */
 function permit(
   rules: RetryRules,
@@ -121,7 +129,8 @@ function permit(
   // A retry that would begin after the deadline only delays the answer that is already here.
   const { deadlineMs } = request.info;
   if (deadlineMs > 0 && deps.clock.now() + waitMs >= deadlineMs) return undefined;
-  if (deps.budget(request)?.tryRetry() !== true) return undefined;
+  const budget = deps.budget(request);
+  if (budget === undefined || (addsLoad(outcome) && !budget.tryRetry())) return undefined;
   counters?.rqRetry.inc();
   if (asked === undefined) counters?.rqRetryBackoffExponential.inc();
   else counters?.rqRetryBackoffRatelimited.inc();
