@@ -20,6 +20,7 @@ const WIRE_KIND = { listeners: 'listener', clusters: 'cluster', secrets: 'secret
 const SETTLE_MS = 50;
 /** A directory on a network disk tells no events; a look now and then finds what changed all the same. */
 const LOOK_MS = 5_000;
+const WARNINGS_TOLD_MAX = 20;
 const FILE_BYTES_MAX = 64 * 1024 * 1024;
 
 /** Reads the file and goes on watching its directory. A file that is not there or not good is told and waited for. */
@@ -54,6 +55,7 @@ export async function watchFiles(
 
   const take = async (text: string): Promise<{ problems: string[]; unreadable: boolean }> => {
     const file = parseResourceFile(text, { format: path.endsWith('.json') ? 'json' : 'yaml', file: path, kind: WIRE_KIND[kind] });
+    for (const warning of file.warnings.slice(0, WARNINGS_TOLD_MAX)) log.warning('A part of a configuration file is ignored.', { warning });
     const problems = file.errors.map((error) => error.message);
     const seen = new Set<string>();
     for (const resource of file.resources) {

@@ -19,7 +19,7 @@ import { RingHash_HashFunction, RingHashSchema } from '../gen/envoy/extensions/l
 import { RoundRobinSchema } from '../gen/envoy/extensions/load_balancing_policies/round_robin/v3/round_robin_pb.js';
 import { WrrLocalitySchema } from '../gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality_pb.js';
 import type { Cluster, ExtensionConfig, JsonObject } from '../snapshot.ts';
-import { inside, type Place, refuse } from './decoding.ts';
+import { inside, type Place, refuse, warn } from './decoding.ts';
 import { fromDuration, fromPercent, toDuration, toPercent } from './duration.ts';
 import { extensionOf, openAs, pack, packExtension } from './extension.ts';
 import { CONFIG_STYLE, messageJson } from './json.ts';
@@ -40,10 +40,12 @@ const SCHEMAS = {
 
 type PolicyName = keyof typeof SCHEMAS;
 const NESTING_MAX = 8;
+const ZONES_IGNORED = 'is ignored: endpoints are chosen by priority, health and weight, whatever their zone';
 
 export function decodeBalancing(wire: WireCluster, place: Place): Decoded {
   if (wire.loadBalancingPolicy !== undefined) return decodeNew(wire.loadBalancingPolicy, inside(place, 'load_balancing_policy'), 0);
   const common = wire.commonLbConfig?.localityConfigSpecifier;
+  if (common?.case === 'zoneAwareLbConfig') warn(inside(place, 'common_lb_config.zone_aware_lb_config'), ZONES_IGNORED);
   const slowStart =
     wire.lbConfig.case === 'roundRobinLbConfig' || wire.lbConfig.case === 'leastRequestLbConfig'
       ? decodeSlowStart(wire.lbConfig.value.slowStartConfig)
@@ -163,6 +165,7 @@ function decodeNewExtras(extension: ExtensionConfig, any: Parameters<typeof open
   }
   const message = openAs(LeastRequestSchema, any, place) ?? openAs(RoundRobinSchema, any, place) ?? openAs(RandomSchema, any, place);
   const locality = message?.localityLbConfig?.localityConfigSpecifier;
+  if (locality?.case === 'zoneAwareLbConfig') warn(inside(place, 'locality_lb_config.zone_aware_lb_config'), ZONES_IGNORED);
   const slowStart = message !== undefined && 'slowStartConfig' in message ? decodeSlowStart(message.slowStartConfig) : undefined;
   return {
     localityWeighted: locality?.case === 'localityWeightedLbConfig',

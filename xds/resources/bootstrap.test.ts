@@ -41,7 +41,7 @@ layered_runtime:
 stats_config: {stats_tags: [{tag_name: mesh, fixed_value: m}, {tag_name: r, regex: "x(.*)"}]}
 ${XDS_CLUSTER}`);
 
-  expect(warnings).toEqual([]);
+  expect(warnings).toEqual(['stats_config: is ignored']);
   expect(bootstrap).toMatchObject({
     node: { id: 'a', cluster: 'b', locality: { region: '', zone: 'z', subZone: '' }, metadata: { ROLE: 'x' } },
     admin: {

@@ -145,6 +145,9 @@ function warnIgnored(wire: WireBootstrap, place: Place): void {
     ['config_sources', wire.configSources.length > 0],
     ['default_config_source', wire.defaultConfigSource !== undefined],
     ['xds_delegate_extension', wire.xdsDelegateExtension !== undefined],
+    ['cluster_manager.local_cluster_name', (wire.clusterManager?.localClusterName ?? '') !== ''],
+    ['header_prefix', wire.headerPrefix !== '' && wire.headerPrefix.toLowerCase() !== 'x-envoy'],
+    ['stats_config', wire.statsConfig !== undefined],
     ['cluster_manager.load_stats_config', wire.clusterManager?.loadStatsConfig !== undefined],
   ] as const) {
     if (set) warn(inside(place, field), 'is ignored');

@@ -12,7 +12,7 @@ import {
 import { HttpConnectionManagerSchema } from '../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
 import { TcpProxySchema } from '../gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js';
 import type { FilterChain, FilterChainMatch, NetworkFilter } from '../snapshot.ts';
-import { inside, type Place, refuse } from './decoding.ts';
+import { inside, type Place, refuse, warn } from './decoding.ts';
 import { fromDuration, nameOf, toDuration } from './duration.ts';
 import { extensionOf, openAs, pack, packExtension, typeOf } from './extension.ts';
 import { decodeHttpConnectionManager, newHttpConnectionManager } from './hcm.ts';
@@ -26,6 +26,7 @@ export function decodeFilterChain(wire: WireChain, place: Place): FilterChain {
     refuse(inside(place, 'use_proxy_proto'), 'is not supported; use the listener filter envoy.filters.listener.proxy_protocol');
   const tls = decodeDownstreamTls(wire.transportSocket, inside(place, 'transport_socket'));
   const connectTimeoutMs = fromDuration(wire.transportSocketConnectTimeout);
+  if (connectTimeoutMs !== undefined) warn(inside(place, 'transport_socket_connect_timeout'), 'is ignored');
   return {
     name: wire.name,
     match: wire.filterChainMatch === undefined ? {} : decodeMatch(wire.filterChainMatch, inside(place, 'filter_chain_match')),

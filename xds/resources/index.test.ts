@@ -21,7 +21,8 @@ test.each(Object.keys(KINDS) as Kind[])('a %s that is encoded and decoded is the
 
       expect(decoded.resource).toEqual(resource);
       expect(decoded.name).toBe(name);
-      expect(decoded.warnings).toEqual([]);
+      // Some of what our types hold has no effect in our proxy, and that is told.
+      expect(decoded.warnings.filter((warning) => !warning.includes('is ignored'))).toEqual([]);
       expect(Buffer.from(encodeResource(kind, decoded.resource as never).bytes).equals(bytes)).toBe(true);
     }),
     { numRuns: 100 },

@@ -311,3 +311,14 @@ test("Envoy's defaults are filled in", () => {
     },
   });
 });
+
+test('what has no effect is told with its place', () => {
+  const warningsOf = (kind: Kind, json: Json): readonly string[] => decode(kind, json).warnings;
+
+  expect(warningsOf('cluster', cluster({ common_lb_config: { zone_aware_lb_config: {} } }))[0]).toMatch(
+    /^common_lb_config\.zone_aware_lb_config: is ignored: endpoints are chosen by/,
+  );
+  expect(warningsOf('route', route({ route: { cluster: 'c', retry_policy: { retry_on: '5xx', per_try_idle_timeout: '1s' } } }))[0]).toMatch(
+    /retry_policy\.per_try_idle_timeout: is ignored$/,
+  );
+});

@@ -27,6 +27,7 @@ export function decodeRetryPolicy(wire: WirePolicy, place: Place): RetryPolicy {
   const backOffMaxMs = fromDuration(wire.retryBackOff?.maxInterval, backOffBaseMs * BACK_OFF_FACTOR);
   if (backOffMaxMs < backOffBaseMs)
     refuse(inside(place, 'retry_back_off.max_interval'), 'must be at least base_interval', `${backOffMaxMs}ms`);
+  if (perTryIdleTimeoutMs !== undefined && perTryIdleTimeoutMs > 0) warn(inside(place, 'per_try_idle_timeout'), 'is ignored');
   if (wire.retryPriority !== undefined) warn(inside(place, 'retry_priority'), 'is ignored');
   if (wire.retryOptionsPredicates.length > 0) warn(inside(place, 'retry_options_predicates'), 'is ignored');
   if (wire.retriableRequestHeaders.length > 0) refuse(inside(place, 'retriable_request_headers'), 'is not supported');
