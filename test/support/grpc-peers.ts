@@ -1,6 +1,8 @@
 /** gRPC servers in this process and a proxyless client in another, for tests of the grpc flavour. */
 import * as grpc from '@grpc/grpc-js';
 import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { AgentAnswer, AgentQuestion } from './grpc-xds-agent.ts';
 
@@ -58,23 +60,45 @@ export interface Agent {
   stop(): void;
 }
 
-/** A client with a bootstrap that names the control plane at this port. */
-export async function startAgent(xdsPort: number, nodeId: string): Promise<Agent> {
+/** The environment of a client whose control plane is at this port. */
+function environment(xdsPort: number, nodeId: string): NodeJS.ProcessEnv {
   const bootstrap = {
     xds_servers: [{ server_uri: `127.0.0.1:${xdsPort}`, channel_creds: [{ type: 'insecure' }] }],
     node: { id: nodeId, locality: {} },
   };
-  const child = spawn(process.execPath, [AGENT], {
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    env: { ...process.env, GRPC_XDS_BOOTSTRAP_CONFIG: JSON.stringify(bootstrap) },
-  });
+  return { ...process.env, GRPC_XDS_BOOTSTRAP_CONFIG: JSON.stringify(bootstrap) };
+}
+
+/** A client in Node, spoken to over IPC. */
+export function startAgent(xdsPort: number, nodeId: string): Promise<Agent> {
+  const child = spawn(process.execPath, [AGENT], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], env: environment(xdsPort, nodeId) });
+  const answers = (take: (answer: AgentAnswer) => void): void => void child.on('message', take);
+  return agentOf(child, (question) => void child.send(question), answers);
+}
+
+/** A client in Go, spoken to in lines of JSON. */
+export function startGoAgent(program: string, xdsPort: number, nodeId: string): Promise<Agent> {
+  const child = spawn(program, [], { stdio: ['pipe', 'pipe', 'inherit'], env: environment(xdsPort, nodeId) });
+  const answers = (take: (answer: AgentAnswer) => void): void =>
+    void createInterface({ input: child.stdout }).on('line', (line) => take(JSON.parse(line) as AgentAnswer));
+  return agentOf(child, (question) => void child.stdin.write(`${JSON.stringify(question)}\n`), answers);
+}
+
+async function agentOf(
+  child: ChildProcess,
+  send: (question: AgentQuestion) => void,
+  answers: (take: (answer: AgentAnswer) => void) => void,
+): Promise<Agent> {
   const waiting = new Map<number, { resolve: (answer: AgentAnswer) => void; reject: (error: Error) => void }>();
   const wait = (id: number): Promise<AgentAnswer> => new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
-  child.on('message', (answer: AgentAnswer) => {
+  const kill = (): void => void child.kill('SIGKILL');
+  process.on('exit', kill);
+  answers((answer) => {
     waiting.get(answer.id)?.resolve(answer);
     waiting.delete(answer.id);
   });
   child.on('exit', (code, signal) => {
+    process.off('exit', kill);
     for (const { reject } of waiting.values()) reject(new Error(`the gRPC client ended with ${signal ?? String(code)}`));
   });
   let last = 0;
@@ -83,9 +107,9 @@ export async function startAgent(xdsPort: number, nodeId: string): Promise<Agent
     ask(question) {
       const id = ++last;
       const answered = wait(id);
-      child.send({ ...question, id });
+      send({ ...question, id });
       return answered;
     },
-    stop: () => void child.kill('SIGKILL'),
+    stop: kill,
   };
 }
