@@ -368,6 +368,30 @@ test(
 );
 
 test(
+  'local-reply.yaml: what the proxy says itself is rewritten by status, what a service says is not',
+  async () => {
+    const failing: NonNullable<Setup['applications']>[number] = {
+      behaviour: (_request, response) => {
+        response.statusCode = 404;
+        response.end('the service says so');
+      },
+    };
+
+    const seen = await compare(
+      { file: 'local-reply.yaml', applications: { 8001: failing } },
+      (side) => askAll(side, 10_000, [{ path: '/none' }, { path: '/empty' }, { path: '/app' }]),
+      // Envoy counts an empty cluster as one in panic.
+      { unequalStats: /empty\.lb_healthy_panic/ },
+    );
+
+    expect(statuses(seen)).toEqual([410, 503, 404]);
+    expect(seen[0].body).toEqual({ status: 410, message: 'nothing here any more' });
+    expect(seen[2].body).toBe('the service says so');
+  },
+  TEST_MS,
+);
+
+test(
   'priorities-localities.yaml: priorities, localities and endpoints get their share',
   async () => {
     const seen = await compare(
