@@ -21,7 +21,7 @@ import { VERSION } from './version.ts';
 
 const APP = fileURLToPath(new URL('./demo/app.ts', import.meta.url));
 const REQUESTS_PER_SECOND = 20;
-const START_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 180_000;
 const FIRST_WEIGHTS = { v1: 90, v2: 10 };
 const SLOW_MS = 300;
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The command line's door: finds the verb, loads only its file, and turns every failure into one readable line and an exit code. */
-import { enableCompileCache } from 'node:module';
+import { enableCompileCache, flushCompileCache } from 'node:module';
 import { COMMANDS, describeCommands, nearestCommand } from './commands.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { VERSION } from './version.ts';
@@ -26,6 +26,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   try {
     const { run } = await command.load();
+    // Written now and not at the end: the next process that starts has it, however long this one runs.
+    flushCompileCache();
     return await run(rest);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
