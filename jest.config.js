@@ -2,6 +2,8 @@
 export default {
   testEnvironment: 'node',
   transform: {},
+  // A hang is a failure; a busy machine is not.
+  testTimeout: 60_000,
   extensionsToTreatAsEsm: ['.ts'],
   testMatch: ['**/*.test.ts'],
   testPathIgnorePatterns: ['/node_modules/', '<rootDir>/build/'],

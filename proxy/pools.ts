@@ -86,6 +86,9 @@ export function endpointDialler(deps: DialDeps): DialEndpoint {
   };
 }
 
+/** How long a connection to another sidecar is kept without use: each costs a handshake. */
+const SIDECAR_IDLE_MS = 60_000;
+
 /** Pools of HTTP/1.1 connections over that dialler. */
 export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
   return (endpoint, cluster) => {
@@ -96,6 +99,8 @@ export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
       limits: cluster.limits,
       events: { ...connectionEvents(cluster.stats.scope), requestStarted: () => cluster.stats.rqTotal.inc() },
       idleTimeoutMs: cluster.config.idleTimeoutMs,
+      // A peer that proves an identity of the mesh is a sidecar, which keeps idle connections for an hour; others may close theirs after seconds.
+      ...(tlsOf(cluster.config, endpoint) === undefined ? {} : { silentPeerIdleMs: SIDECAR_IDLE_MS }),
       client: { maxRequestsPerConnection: cluster.config.maxRequestsPerConnection },
     });
   };

@@ -22,7 +22,7 @@ export function onEnd(fn: () => Promise<void> | void): void {
 /** Closes everything that a test opened, and fails when a socket or a server of it stays. */
 export async function closeAll(): Promise<void> {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-  await until(() => openHandles().length === 0, `nothing stays open, but ${openHandles().join(', ')} did`, 2_000);
+  await until(() => openHandles().length === 0, `nothing stays open, but ${openHandles().join(', ')} did`, 10_000);
 }
 
 function openHandles(): string[] {
@@ -34,8 +34,8 @@ function openHandles(): string[] {
 /** Standard streams of a test runner may be pipes. */
 const stdio: ReadonlySet<string> = new Set(process.getActiveResourcesInfo().filter((kind) => kind === 'PipeWrap'));
 
-/** Polls until it holds; throws with `what` after five seconds. */
-export async function until(test: () => boolean | Promise<boolean>, what: string, timeoutMs = 5_000): Promise<void> {
+/** Polls until it holds; throws with `what` after half a minute. */
+export async function until(test: () => boolean | Promise<boolean>, what: string, timeoutMs = 30_000): Promise<void> {
   const endMs = performance.now() + timeoutMs;
   while (!(await test())) {
     if (performance.now() > endMs) throw new Error(`waited in vain: ${what}`);
