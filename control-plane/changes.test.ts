@@ -77,10 +77,12 @@ test('waiting ends when all have acknowledged, when one rejects, or when time is
   at('a', { CDS: { ackedThrough: 1 } });
   const first = changes.wait(ids[0]!, 5000);
   at('a', { CDS: { ackedThrough: 2 } });
+  clock.advance(10);
   expect((await first)!.done).toBe(true);
   changes.published(3, new Map([['a', ['CDS']]]));
   const second = changes.wait(ids[1]!, 5000);
   at('a', { CDS: { ackedThrough: 2, rejected: { publish: 3, message: 'no' } } });
+  clock.advance(10);
   expect((await second)!.proxies[0]!.state).toBe('rejected');
   const third = changes.wait(ids[2]!, 5000);
   clock.advance(5000);

@@ -68,6 +68,7 @@ interface Change {
 const CHANGES_MAX = 1_000;
 const WAITERS_MAX = 1_000;
 const RESOURCES_NAMED_MAX = 100;
+const LOOK_MS = 10;
 
 /** Makes an empty log of changes. Ids are unique to this process: start time, then a counter. */
 export function createChanges(deps: { clock: Clock; progressOf: ProgressOf }): Changes {
@@ -77,8 +78,15 @@ export function createChanges(deps: { clock: Clock; progressOf: ProgressOf }): C
   const waiters = new Set<() => void>();
   let counter = 0;
   let publishedThrough = 0;
+  let looking = false;
+  // A thousand proxies answer within a moment; who waits looks at all of them at once, and not at each answer.
   const progressed = (): void => {
-    for (const waiter of waiters) waiter();
+    if (looking || waiters.size === 0) return;
+    looking = true;
+    clock.after(LOOK_MS, () => {
+      looking = false;
+      for (const waiter of waiters) waiter();
+    });
   };
   const get = (id: string): ChangeView | undefined => {
     const change = changes.get(id);

@@ -16,11 +16,24 @@ interface ListenerReferences {
 const clustersOfRoutes = new WeakMap<RouteConfiguration, readonly Reference[]>();
 const ofListeners = new WeakMap<Listener, ListenerReferences>();
 
+/** Pairs of lists in which everything that the first points at is in the second; most nodes share their lists with others. */
+const fitting = new WeakMap<object, WeakSet<object>>();
+const namesOfLists = new WeakMap<readonly object[], ReadonlySet<string>>();
+
 /** One sentence for each reference that leads nowhere, at most `max`; empty = consistent. */
 export function inconsistencies(resources: NodeResources, max = 10): readonly string[] {
   const found: string[] = [];
   const routes = new Set(resources.routes.map((route) => route.name));
-  const clusters = new Set(resources.clusters.map((cluster) => cluster.name));
+  const clusters = namesOf(resources.clusters, (cluster) => cluster.name);
+  const once = (from: object, to: object, look: () => void): void => {
+    if (fitting.get(from)?.has(to) === true) return;
+    const before = found.length;
+    look();
+    if (found.length > before || found.length >= max) return;
+    const fits = fitting.get(from) ?? new WeakSet();
+    fits.add(to);
+    fitting.set(from, fits);
+  };
   const check = (references: readonly Reference[], known: ReadonlySet<string>, what: string): void => {
     for (const { from, to } of references)
       if (!known.has(to) && found.length < max) found.push(`${from} points at the ${what} ${JSON.stringify(to)}, which is not there`);
@@ -30,19 +43,30 @@ export function inconsistencies(resources: NodeResources, max = 10): readonly st
     check(references.routes, routes, 'route configuration');
     check(references.clusters, clusters, 'cluster');
   }
-  for (const route of resources.routes) check(routeReferences(route), clusters, 'cluster');
-  const assigned = new Set(resources.endpoints.map((endpoints) => endpoints.clusterName));
-  for (const cluster of resources.clusters) {
-    if (cluster.type === 'EDS')
-      check([{ from: `cluster ${cluster.name}`, to: cluster.edsServiceName ?? cluster.name }], assigned, 'load assignment');
-    if (cluster.type === 'AGGREGATE')
-      check(
-        (cluster.aggregateClusters ?? []).map((to) => ({ from: `cluster ${cluster.name}`, to })),
-        clusters,
-        'cluster',
-      );
-  }
+  for (const route of resources.routes) once(route, resources.clusters, () => check(routeReferences(route), clusters, 'cluster'));
+  once(resources.clusters, resources.endpoints, () => {
+    const assigned = namesOf(resources.endpoints, (endpoints) => endpoints.clusterName);
+    for (const cluster of resources.clusters) {
+      if (cluster.type === 'EDS')
+        check([{ from: `cluster ${cluster.name}`, to: cluster.edsServiceName ?? cluster.name }], assigned, 'load assignment');
+      if (cluster.type === 'AGGREGATE')
+        check(
+          (cluster.aggregateClusters ?? []).map((to) => ({ from: `cluster ${cluster.name}`, to })),
+          clusters,
+          'cluster',
+        );
+    }
+  });
   return found;
+}
+
+function namesOf<T extends object>(list: readonly T[], nameOf: (item: T) => string): ReadonlySet<string> {
+  let names = namesOfLists.get(list);
+  if (names === undefined) {
+    names = new Set(list.map(nameOf));
+    namesOfLists.set(list, names);
+  }
+  return names;
 }
 
 function listenerReferences(listener: Listener): ListenerReferences {

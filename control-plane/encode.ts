@@ -8,12 +8,16 @@ import { encodeSecret } from '../xds/resources/secret.ts';
 import type { EncodedResource } from '../xds/session/messages.ts';
 import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE } from '../xds/session/type-urls.ts';
 import type { Secret } from '../xds/snapshot.ts';
+import { outboundClusters } from './build/clusters.ts';
+import { outboundEndpoints } from './build/endpoints.ts';
 import { inconsistencies } from './consistent.ts';
 import type { Build, Node, NodeResources, World } from './world.ts';
 
 export interface Encoder {
   /** Builds and encodes what a node gets, without secrets. Throws when what was built does not fit together. */
   encode(world: World, node: Node): ReadonlyMap<string, readonly EncodedResource[]>;
+  /** Encodes beforehand what all nodes share and what is new in it, with a pause after each resource: take as many steps as time allows. */
+  prepare(world: World): Iterator<void>;
   encodeSecret(secret: Secret): EncodedResource;
 }
 
@@ -22,6 +26,8 @@ const CONTENTS_MAX = 100_000;
 
 export function createEncoder(build: Build): Encoder {
   const byObject = new WeakMap<object, EncodedResource>();
+  /** Nodes that are built the same list get the same list of bytes, and compare it once. */
+  const byList = new WeakMap<readonly object[], readonly EncodedResource[]>();
   let byContent = new Map<string, EncodedResource>();
   /** Two nodes that get the same content get the same object, so its frames are made once too. */
   const shared = (resource: EncodedResource): EncodedResource => {
@@ -32,21 +38,27 @@ export function createEncoder(build: Build): Encoder {
     byContent.set(key, resource);
     return resource;
   };
+  const one = <T extends object>(typeUrl: string, resource: T, name: string, encode: (resource: T) => Uint8Array): EncodedResource => {
+    let found = byObject.get(resource);
+    if (found === undefined) {
+      const bytes = encode(resource);
+      found = shared({ name, version: versionOf(bytes), typeUrl, bytes });
+      byObject.set(resource, found);
+    }
+    return found;
+  };
   const encoded = <T extends object>(
     typeUrl: string,
     resources: readonly T[],
     nameOf: (resource: T) => string,
     encode: (resource: T) => Uint8Array,
-  ): EncodedResource[] =>
-    resources.map((resource) => {
-      let found = byObject.get(resource);
-      if (found === undefined) {
-        const bytes = encode(resource);
-        found = shared({ name: nameOf(resource), version: versionOf(bytes), typeUrl, bytes });
-        byObject.set(resource, found);
-      }
-      return found;
-    });
+  ): readonly EncodedResource[] => {
+    let list = byList.get(resources);
+    if (list !== undefined) return list;
+    list = resources.map((resource) => one(typeUrl, resource, nameOf(resource), encode));
+    byList.set(resources, list);
+    return list;
+  };
   return {
     encode(world, node) {
       const built = build(world, node);
@@ -57,6 +69,18 @@ export function createEncoder(build: Build): Encoder {
         [LISTENER_TYPE, encoded(LISTENER_TYPE, built.listeners, (listener) => listener.name, encodeListener)],
         [ROUTE_TYPE, encoded(ROUTE_TYPE, built.routes, (route) => route.name, encodeRoute)],
       ]);
+    },
+    *prepare(world) {
+      for (const cluster of outboundClusters(world)) {
+        if (byObject.has(cluster)) continue;
+        one(CLUSTER_TYPE, cluster, cluster.name, encodeCluster);
+        yield;
+      }
+      for (const endpoints of outboundEndpoints(world)) {
+        if (byObject.has(endpoints)) continue;
+        one(ENDPOINT_TYPE, endpoints, endpoints.clusterName, encodeEndpoints);
+        yield;
+      }
     },
     encodeSecret(secret) {
       const bytes = encodeSecret(secret);

@@ -124,6 +124,7 @@ function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closer
     ...known,
     ...quiet,
     world,
+    prepare: (now) => encoder.prepare(now),
     encode: (now, node) => {
       keepsTrustDomain(now, authority.trustDomain);
       return encoder.encode(now, node);

@@ -186,7 +186,8 @@ function observe(proxy: ConnectedProxy, clock: Clock, converged: (ms: number) =>
 }
 
 /** Where a proxy has several streams, each type counts on the newest one that asks for it: an older one may be a connection that broke unnoticed. */
-function progressOf(streams: readonly ConnectedProxy[]): Map<string, TypeProgress> {
+function progressOf(streams: readonly ConnectedProxy[]): ReadonlyMap<string, TypeProgress> {
+  if (streams.length === 1) return streams[0]!.types;
   const merged = new Map<string, TypeProgress>();
   for (const stream of streams) {
     const asked = new Set([...stream.stream.types()].map((type) => type.typeUrl));

@@ -36,6 +36,8 @@ export interface PublisherDeps {
   readonly log: Log;
   readonly world: Watch<World>;
   readonly encode: NodeEncoder;
+  /** Does in small steps what `encode` would otherwise do at once for the first proxy. */
+  readonly prepare?: (world: World) => Iterator<void>;
   readonly proxies: Proxies;
   readonly changes: Changes;
   readonly metrics: ControlPlaneMetrics;
@@ -87,20 +89,38 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     }
     proxies.observe(proxy);
   };
+  /** What is new for all is encoded a slice at a time. What changes meanwhile is left to the first proxy. */
+  const prepare = async (): Promise<void> => {
+    const steps = deps.prepare?.(deps.world.current);
+    if (steps === undefined) return;
+    try {
+      let sliceMs = clock.now();
+      while (!closed && steps.next().done !== true) {
+        if (clock.now() - sliceMs <= SLICE_MS) continue;
+        await turn(clock);
+        sliceMs = clock.now();
+      }
+    } catch {
+      // What cannot be encoded is told when it is encoded for a proxy, with the proxy's name.
+    }
+  };
   const runRound = async (): Promise<void> => {
     const span = deps.spans.start('publish', { 'meshwork.publish': current, 'meshwork.proxies': proxies.connected.size });
     const startMs = clock.now();
     const waitedMs = startMs - (firstAtMs ?? startMs);
+    if (deps.prepare !== undefined) await prepare();
+    if (closed) return;
     firstAtMs = undefined;
     hurry = false;
     const number = current;
     const touched = new Map<string, readonly string[]>();
+    const types = typeLists();
     let sliceMs = startMs;
     // Who leaves meanwhile is no longer visited; who comes meanwhile is, and has it already.
     for (const proxy of proxies.connected) {
       publishTo(proxy);
-      const types = [...proxy.types].filter(([, type]) => type.changedAt > published).map(([typeUrl]) => typeUrl);
-      touched.set(proxy.id, [...new Set([...(touched.get(proxy.id) ?? []), ...types])]);
+      const changed = [...proxy.types].filter(([, type]) => type.changedAt > published).map(([typeUrl]) => typeUrl);
+      touched.set(proxy.id, types([...(touched.get(proxy.id) ?? []), ...changed]));
       if (clock.now() - sliceMs > SLICE_MS) {
         await turn(clock);
         if (closed) return;
@@ -164,6 +184,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       admitted = admitted.then(async () => {
         if (clock.now() - admittingMs <= SLICE_MS) return;
         await turn(clock);
+        if (deps.prepare !== undefined) await prepare();
         admittingMs = clock.now();
       });
       return admitted;
@@ -195,6 +216,18 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       stop();
       cancel();
     },
+  };
+}
+
+/** Lists of types without repeats, one object for equal ones: a thousand changes remember what they did to a thousand proxies. */
+function typeLists(): (types: readonly string[]) => readonly string[] {
+  const lists = new Map<string, readonly string[]>();
+  return (types) => {
+    const list = [...new Set(types)];
+    const key = list.join();
+    const known = lists.get(key) ?? list;
+    lists.set(key, known);
+    return known;
   };
 }
 

@@ -12,6 +12,8 @@ interface TypeSet {
   readonly changed: readonly string[];
 }
 
+const NO_RESOURCES: readonly EncodedResource[] = [];
+
 const NOTHING: TypeSet = { version: 'empty', byName: new Map(), before: undefined, changed: [] };
 
 /** Equal content gives equal versions, in this process and in the next one: a proxy that comes back with its versions gets nothing. */
@@ -26,7 +28,7 @@ export class NodeResourceSet implements ResourceSet {
     const changedTypes: string[] = [];
     for (const typeUrl of new Set([...PUSH_ORDER, ...resources.keys()])) {
       const before = previous?.of(typeUrl) ?? NOTHING;
-      const next = typeSet(resources.get(typeUrl) ?? [], before);
+      const next = sharedTypeSet(resources.get(typeUrl) ?? NO_RESOURCES, before);
       types.set(typeUrl, next);
       if (next !== before && next.version !== before.version) changedTypes.push(typeUrl);
     }
@@ -55,6 +57,23 @@ export class NodeResourceSet implements ResourceSet {
   of(typeUrl: string): TypeSet {
     return this.#types.get(typeUrl) ?? NOTHING;
   }
+}
+
+/** List -> set before -> what came of them: proxies that had the same and get the same share one set, and one comparison. */
+const made = new WeakMap<readonly EncodedResource[], WeakMap<TypeSet, TypeSet>>();
+
+function sharedTypeSet(resources: readonly EncodedResource[], before: TypeSet): TypeSet {
+  let ofList = made.get(resources);
+  if (ofList === undefined) {
+    ofList = new WeakMap();
+    made.set(resources, ofList);
+  }
+  let set = ofList.get(before);
+  if (set === undefined) {
+    set = typeSet(resources, before);
+    ofList.set(before, set);
+  }
+  return set;
 }
 
 function typeSet(resources: readonly EncodedResource[], before: TypeSet): TypeSet {

@@ -92,6 +92,7 @@ export async function serveXds(
 interface Served {
   readonly proxy: ConnectedProxy;
   readonly caller: Caller;
+  readonly flavour: string;
   readonly release: () => void;
 }
 
@@ -104,9 +105,9 @@ function createHandler(deps: ServeDeps): {
   const served = new Map<ServerStream, Served>();
   const bindings = new WeakMap<ServerStream, Binding>();
   const waiting = new Map<ServerStream, Caller>();
-  const count = (): void => {
-    const flavours = new Map<string, number>();
-    for (const { proxy } of served.values()) flavours.set(proxy.node?.flavour ?? '', (flavours.get(proxy.node?.flavour ?? '') ?? 0) + 1);
+  const flavours = new Map<string, number>();
+  const count = (flavour: string, by: 1 | -1): void => {
+    flavours.set(flavour, (flavours.get(flavour) ?? 0) + by);
     metrics.proxies(flavours);
   };
   /** Names of secrets that are not the caller's: they do not exist for it, and asking is written down. */
@@ -139,13 +140,14 @@ function createHandler(deps: ServeDeps): {
           info.id,
           proxyStream(stream, info, caller, binding, () => secretsOf(identities, keeper?.secret())),
         );
-        served.set(stream, { proxy, caller, release });
+        const flavour = proxy.node?.flavour ?? '';
+        served.set(stream, { proxy, caller, flavour, release });
+        count(flavour, 1);
       } catch (error) {
         release();
         throw error;
       }
       checkSecrets(namesOf(stream.status(), SECRET_TYPE), caller, info.id);
-      count();
       log.info('A proxy connected.', {
         proxy: info.id,
         identity: caller.identity ?? '',
@@ -183,7 +185,7 @@ function createHandler(deps: ServeDeps): {
       served.delete(stream);
       known.release();
       proxies.remove(known.proxy);
-      count();
+      count(known.flavour, -1);
       log.info('A proxy disconnected.', { proxy: known.proxy.id, reason: error?.message ?? 'it ended the stream' });
     },
   };

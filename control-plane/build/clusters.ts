@@ -36,11 +36,13 @@ import { backendPolicyOf } from './policies.ts';
 
 type Spec = BackendPolicySpec | undefined;
 interface Kept {
+  readonly service: ServiceModel;
   readonly mesh: MeshSettings;
   readonly spec: Spec;
   readonly clusters: readonly Cluster[];
 }
-const kept = new WeakMap<ServiceModel, Kept>();
+/** By the ports of the service, which stay the same object while its endpoints come and go: clusters say of these only whose identities they have. */
+const kept = new WeakMap<ServiceModel['ports'], Kept>();
 
 const perWorld = new WeakMap<World, readonly Cluster[]>();
 
@@ -58,11 +60,25 @@ export function outboundClusters(world: World): readonly Cluster[] {
 }
 
 function clustersOf(service: ServiceModel, spec: Spec, mesh: MeshSettings): readonly Cluster[] {
-  const before = kept.get(service);
-  if (before !== undefined && before.mesh === mesh && before.spec === spec) return before.clusters;
-  const clusters = service.ports.map((port) => outbound(service, port, spec, mesh));
-  kept.set(service, { mesh, spec, clusters });
+  const before = kept.get(service.ports);
+  const same = before !== undefined && before.mesh === mesh && before.spec === spec && sameIdentities(before.service, service);
+  const clusters = same ? before.clusters : service.ports.map((port) => outbound(service, port, spec, mesh));
+  if (!same || before.service !== service) kept.set(service.ports, { service, mesh, spec, clusters });
   return clusters;
+}
+
+function sameIdentities(before: ServiceModel, after: ServiceModel): boolean {
+  if (before === after) return true;
+  if (before.name !== after.name || before.namespace !== after.namespace) return false;
+  const [left, right] = [identitiesOf(before), identitiesOf(after)];
+  return left.size === right.size && [...left].every((identity) => right.has(identity));
+}
+
+/** `80 spiffe://…` for each port and identity. */
+function identitiesOf(service: ServiceModel): ReadonlySet<string> {
+  const found = new Set<string>();
+  for (const { identity, servicePort } of service.endpoints) if (identity !== undefined) found.add(`${servicePort} ${identity}`);
+  return found;
 }
 
 /** What the application's own sidecar sends inbound requests to. */

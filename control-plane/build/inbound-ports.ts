@@ -42,7 +42,8 @@ export function applicationPorts(world: World, workload: WorkloadModel | undefin
 /** Workload key -> services that it stands behind; one pass per set of services serves every node. */
 const memberships = new WeakMap<ReadonlyMap<string, ServiceModel>, ReadonlyMap<string, readonly ServiceModel[]>>();
 
-function servicesOf(world: World, workloadKey: string): readonly ServiceModel[] {
+/** Services that a workload `namespace/name` stands behind. */
+export function servicesOf(world: World, workloadKey: string): readonly ServiceModel[] {
   let members = memberships.get(world.services);
   if (members === undefined) {
     const byWorkload = new Map<string, ServiceModel[]>();

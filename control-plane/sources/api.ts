@@ -47,6 +47,8 @@ export function createApiSource(deps: ApiSourceDeps): ApiSource {
       if ('put' in edit) next.set(resourceKey(edit.put), { ...edit.put, origin: ORIGIN });
       else next.delete(edit.delete);
     }
+    // Without new keys the order is as before.
+    if (edits.every((edit) => !('put' in edit) || resources.has(resourceKey(edit.put)))) return next;
     return new Map([...next].sort(([left], [right]) => (left < right ? -1 : 1)));
   };
   return {

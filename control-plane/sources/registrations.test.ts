@@ -121,13 +121,13 @@ test('a service that a file defines takes the place of the one that was made, an
     origin: { source: 'files', file: 'a.yaml', line: 1, column: 1 },
   };
   files.set({ resources: [service], problems: [] });
-  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
   expect(kinds(registrations.state().resources)).toEqual([`Workload ${registration.name}`]);
   const model = catalog.world.current.services.get('default/reviews')!;
   expect(model.endpoints.map((endpoint) => [endpoint.servicePort, endpoint.targetPort, endpoint.port])).toEqual([[8080, 9080, 20006]]);
   expect(catalog.world.current.problems).toEqual([]);
   files.set({ resources: [], problems: [] });
-  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
   expect(kinds(registrations.state().resources)).toEqual(['Service reviews', `Workload ${registration.name}`]);
   stop();
   running.abort();

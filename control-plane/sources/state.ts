@@ -38,6 +38,9 @@ export function createPushedSource(name: string, initial: SourceState): PushedSo
             });
             continue;
           }
+          // Writes of one turn of the event loop are one state: under many of them a world a turn is made, and not one each.
+          await new Promise((resolve) => setImmediate(resolve));
+          if (signal.aborted) break;
           seen = version;
           yield current;
           // The watcher asks again, so it has finished with what it got.

@@ -171,8 +171,32 @@ const EMPTY = new Uint8Array();
 /** Resources up to this size are kept framed, bytes included: copying many short pieces costs more than copying their content. */
 const WHOLE_BYTES_MAX = 4096;
 
+/** Proxies that have nothing get the same resources one after the other: big bodies are joined once for all of them, and forgotten soon. */
+interface Body {
+  readonly resources: readonly WireResource[];
+  readonly frame: Frame;
+  readonly bytes: Buffer;
+}
+let bodies: readonly Body[] = [];
+const BODIES_MAX = 4;
+const BODY_RESOURCES_MIN = 100;
+
 function joined(head: Uint8Array, resources: readonly WireResource[], frame: Frame): Buffer {
-  const chunks: Uint8Array[] = [head];
+  if (resources.length < BODY_RESOURCES_MIN) return Buffer.concat([head, ...framed(resources, frame)]);
+  let body = bodies.find((known) => known.frame === frame && sameResources(known.resources, resources));
+  if (body === undefined) {
+    body = { resources, frame, bytes: Buffer.concat(framed(resources, frame)) };
+    bodies = [body, ...bodies.slice(0, BODIES_MAX - 1)];
+  }
+  return Buffer.concat([head, body.bytes]);
+}
+
+function sameResources(left: readonly WireResource[], right: readonly WireResource[]): boolean {
+  return left.length === right.length && left.every((resource, index) => resource === right[index]);
+}
+
+function framed(resources: readonly WireResource[], frame: Frame): Uint8Array[] {
+  const chunks: Uint8Array[] = [];
   for (const resource of resources) {
     const { bytes = EMPTY } = resource;
     const whole = bytes.length <= WHOLE_BYTES_MAX;
@@ -185,7 +209,7 @@ function joined(head: Uint8Array, resources: readonly WireResource[], frame: Fra
     chunks.push(made);
     if (!whole) chunks.push(bytes);
   }
-  return Buffer.concat(chunks);
+  return chunks;
 }
 
 /** Every nested message is field 2 of the one around it: of the response, of Resource, and of Any alike. */

@@ -98,7 +98,11 @@ export class ServedType {
     const change =
       request.mode === 'sotw'
         ? this.subscription.replace(request.resourceNames)
-        : this.subscription.adjust(request.subscribe, request.unsubscribe, first);
+        : this.subscription.adjust(
+            request.subscribe.map((name) => this.#known(name)),
+            request.unsubscribe,
+            first,
+          );
     if (request.mode === 'sotw') this.#applySotw(change, first);
     else this.#applyDelta(change, first ? request.initialVersions : new Map());
     this.#plan = undefined;
@@ -197,7 +201,8 @@ export class ServedType {
       if (!this.subscription.matches(name)) continue;
       spend(this.#budget, name);
       spend(this.#budget, version);
-      this.sent.set(name, { version });
+      const resource = this.#resources?.get(this.typeUrl, name);
+      this.sent.set(this.#known(name), resource?.version === version && resource.name === name ? resource : { version });
     }
     for (const name of change.added) {
       if (initialVersions.has(name)) this.#examine(name);
@@ -223,7 +228,10 @@ export class ServedType {
         if (this.#forced.has(name) || sent?.version !== resource.version) {
           if (sent === undefined && !upserts.has(resource.name)) additions += 1;
           upserts.set(resource.name, resource);
-        } else this.#pending.delete(name);
+        } else {
+          this.#pending.delete(name);
+          this.#share(name, resource);
+        }
       } else if (this.mode === 'sotw' && !this.fullState) {
         // Outside LDS and CDS absence says nothing in this mode; the parent's ceasing to refer is the deletion (rule 27).
         this.#forget(name);
@@ -233,6 +241,19 @@ export class ServedType {
     }
     const due = this.#answerDue || upserts.size > 0 || removals.length > 0 || absents.length > 0;
     return { upserts: [...upserts.values()], additions, removals, absents, due };
+  }
+
+  /** The resource's own string for a name: a thousand streams ask for the same thousand names, each in a copy of its own. */
+  #known(name: string): string {
+    const resource = this.#resources?.get(this.typeUrl, name);
+    return resource?.name === name ? resource.name : name;
+  }
+
+  /** What the client told us that it has turns out to be what we have, too: one object for all streams instead. */
+  #share(name: string, resource: EncodedResource): void {
+    if (resource.name !== name || this.sent.get(name) === resource) return;
+    this.sent.delete(name);
+    this.sent.set(resource.name, resource);
   }
 
   #wantedNames(): Iterable<string> {
@@ -275,7 +296,7 @@ export class ServedType {
   }
 
   #settleName(name: string, resource: EncodedResource): void {
-    this.sent.set(name, resource);
+    this.sent.set(name === resource.name ? resource.name : name, resource);
     this.#pending.delete(name);
     this.#forced.delete(name);
   }

@@ -86,7 +86,10 @@ export class ServerSession {
     return this.#ordered.map((type) => ({
       typeUrl: type.typeUrl,
       wildcard: type.subscription.wildcard,
-      names: [...type.subscription.names],
+      // Asked for seldom, and as long as the mesh is large.
+      get names() {
+        return [...type.subscription.names];
+      },
       state:
         type.lastNonce === '' ? 'NOT_SENT' : type.rejection !== undefined ? 'ERROR' : type.outstanding === undefined ? 'SYNCED' : 'STALE',
       sentVersion: type.lastVersion,
