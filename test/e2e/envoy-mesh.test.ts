@@ -223,6 +223,20 @@ withEnvoy(
 );
 
 withEnvoy(
+  'Envoy reports its load to the control plane, by its lease credential',
+  async () => {
+    await eventually('a report came', 30_000, async () => {
+      await count(envoy.outboundPort, 'shop-v2', 5);
+      const { load } = (await mesh.api.call<{ load: readonly { node: string; cluster: string; succeeded: number }[] }>('/api/v1/load'))
+        .body;
+      const cluster = 'outbound|80||shop-v2.default.svc.cluster.local';
+      return load.some((entry) => entry.node === 'shop-2.default' && entry.cluster === cluster && entry.succeeded > 0);
+    });
+  },
+  60_000,
+);
+
+withEnvoy(
   'Envoy found nothing to warn of in what it was sent',
   () => {
     const expected =

@@ -39,7 +39,7 @@ export interface EnvoyProgram {
   kill(): Promise<void>;
 }
 
-const ABOUT_THE_CONNECTION = /gRPC config stream|(?:StreamAggregated|DeltaAggregated)Resources/;
+const ABOUT_THE_CONNECTION = /gRPC config stream|StreamLoadStats|load stats|(?:StreamAggregated|DeltaAggregated)Resources/;
 
 /** Starts the program with a bootstrap file; it ends with this process at the latest. */
 export function launchEnvoy(config: string): EnvoyProgram {
@@ -209,6 +209,7 @@ function bootstrap(registered: Registered, spec: EnvoySpec, adminPort: number): 
   const { transport = 'tls', api = 'DELTA_GRPC' } = spec;
   const ads = { ads: {}, resource_api_version: 'V3', initial_fetch_timeout: '0s' };
   const authorization = { key: 'authorization', value: `Bearer ${registered.lease.credential}` };
+  const services = [{ envoy_grpc: { cluster_name: 'xds' }, initial_metadata: [authorization] }];
   const [host = '', port = ''] = (transport === 'tls' ? registered.xdsTls : registered.xds).split(':');
   const tls = {
     '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext',
@@ -230,12 +231,13 @@ function bootstrap(registered: Registered, spec: EnvoySpec, adminPort: number): 
     node: { id: registered.nodeId, cluster: spec.service, metadata: { NAMESPACE: 'default' } },
     admin: { address: { socket_address: { address: '127.0.0.1', port_value: adminPort } } },
     overload_manager: { resource_monitors: [CONNECTIONS_MAX] },
+    cluster_manager: { load_stats_config: { api_type: 'GRPC', transport_api_version: 'V3', grpc_services: services } },
     dynamic_resources: {
       ads_config: {
         api_type: api,
         transport_api_version: 'V3',
         set_node_on_first_message_only: true,
-        grpc_services: [{ envoy_grpc: { cluster_name: 'xds' }, initial_metadata: [authorization] }],
+        grpc_services: services,
       },
       cds_config: ads,
       lds_config: ads,
