@@ -54,6 +54,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     .option('--admin-port <n>', 'admin port on the loopback (default: 15000, or a free one)', port('--admin-port'))
     .option('--log-level <level>', 'debug, info, warning or error', 'warning')
     .usage('--service NAME --port N [options] -- COMMAND …')
+    .allowExcessArguments()
     .addHelpText(
       'after',
       '\nExamples:\n  meshwork run --service orders --port 3000 -- node app.js\n  meshwork run --service orders --port 3000 --version v2 --weight 3 -- npm start\n',
