@@ -1,5 +1,7 @@
 /** The verbs: one line here and one file each. A file is loaded only when its verb is used. */
 
+import { nearest } from '../lib/suggest.ts';
+
 /** What a verb's file exports: takes the words after the verb, answers the exit code. */
 export interface CommandModule {
   run(argv: readonly string[]): Promise<number>;
@@ -29,24 +31,5 @@ export function describeCommands(): string {
 
 /** The verb that a mistyped one most likely meant, or undefined. */
 export function nearestCommand(word: string): string | undefined {
-  let nearest: string | undefined;
-  let distanceMin = 3;
-  for (const name of Object.keys(COMMANDS)) {
-    const distance = editDistance(word, name);
-    if (distance < distanceMin) {
-      distanceMin = distance;
-      nearest = name;
-    }
-  }
-  return nearest;
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
-    row = next;
-  }
-  return row[b.length]!;
+  return nearest(word, Object.keys(COMMANDS));
 }
