@@ -23,6 +23,8 @@ const { values } = parseArgs({
     /** The storm: changes a second, and for how long. */
     rate: { type: 'string', default: '1000' },
     seconds: { type: 'string', default: '5' },
+    /** How many services the storm's changes are spread over. */
+    'storm-services': { type: 'string', default: '50' },
     /** Flags for the control plane's node, separated by spaces: `--cpu-prof --cpu-prof-dir=/tmp/prof`. */
     'node-flags': { type: 'string', default: '' },
     /** What the API writes is kept here; every write waits for this disk. */
@@ -33,6 +35,7 @@ const { values } = parseArgs({
 });
 const PROXIES = Number(values.proxies);
 const SIZE: MeshSize = { services: Number(values.services), endpoints: Number(values.endpoints) };
+const STORM_SERVICES = Math.min(SIZE.services, Number(values['storm-services']));
 const FLEETS = 2;
 const PATIENCE_MS = 120_000;
 const nodeFlags = values['node-flags'].split(' ').filter((flag) => flag !== '');
@@ -165,7 +168,7 @@ async function storm(): Promise<void> {
   while (sent < total || open > 0) {
     const due = Math.min(total, Math.floor(((performance.now() - startMs) / 1_000) * rate));
     for (; sent < due && open < 32; sent++) {
-      const service = sent % SIZE.services;
+      const service = sent % STORM_SERVICES;
       const weight = 1_000 + sent;
       last.set(service, weight);
       open++;
@@ -187,6 +190,7 @@ async function storm(): Promise<void> {
   const { loopDelayMsMax } = await api!.metrics();
   note('storm', {
     changes: total,
+    services: STORM_SERVICES,
     perSecond: Math.round((total / sentMs) * 1_000),
     settledMsAfterLast: Math.round(settledMs),
     pushesPerProxy: Math.round((after.updates - before.updates) / PROXIES),

@@ -68,22 +68,21 @@ export function createPublisher(deps: PublisherDeps): Publisher {
   let again = false;
   let closed = false;
 
-  /** Always of the newest world, whose number `current` is: an acknowledgement never stands for more than was sent. */
-  const publishTo = (proxy: ConnectedProxy): void => {
-    const world = deps.world.current;
+  /** `number` is the world's own, the newest one's when none is given: an acknowledgement never stands for more than was sent. */
+  const publishTo = (proxy: ConnectedProxy, world = deps.world.current, number = current): void => {
     try {
       const node = proxy.stream.node(world);
       proxy.node = node;
       const next = new NodeResourceSet(new Map([...deps.encode(world, node), [SECRET_TYPE, proxy.stream.secrets()]]), proxy.set);
-      hand(proxy, next, current, clock.now());
+      hand(proxy, next, number, clock.now());
       proxy.buildError = '';
       proxy.types.delete(BUILD);
     } catch (error) {
       // The proxy keeps what it has; the next world may be better. For the change it counts as a refusal.
       proxy.buildError = error instanceof Error ? error.message : String(error);
-      proxy.publish = current;
-      const rejected = { publish: current, message: proxy.buildError, atMs: clock.wallMs() };
-      proxy.types.set(BUILD, { changedAt: current, changedAtMs: clock.now(), ackedThrough: 0, rejected });
+      proxy.publish = number;
+      const rejected = { publish: number, message: proxy.buildError, atMs: clock.wallMs() };
+      proxy.types.set(BUILD, { changedAt: number, changedAtMs: clock.now(), ackedThrough: 0, rejected });
       deps.metrics.buildFailed();
       log.error('Building for a proxy failed; it keeps its config.', { proxy: proxy.id, error });
     }
@@ -112,13 +111,15 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     if (closed) return;
     firstAtMs = undefined;
     hurry = false;
+    // One world for the whole round: what all proxies share of it is made once, however many changes come meanwhile.
     const number = current;
+    const world = deps.world.current;
     const touched = new Map<string, readonly string[]>();
     const types = typeLists();
     let sliceMs = startMs;
-    // Who leaves meanwhile is no longer visited; who comes meanwhile is, and has it already.
+    // Who leaves meanwhile is no longer visited; who comes meanwhile is, and has that or something newer already.
     for (const proxy of proxies.connected) {
-      publishTo(proxy);
+      if (proxy.publish <= number) publishTo(proxy, world, number);
       const changed = [...proxy.types].filter(([, type]) => type.changedAt > published).map(([typeUrl]) => typeUrl);
       touched.set(proxy.id, types([...(touched.get(proxy.id) ?? []), ...changed]));
       if (clock.now() - sliceMs > SLICE_MS) {

@@ -56,6 +56,11 @@ const WIRE_OF_KIND = { listeners: 'listener', routes: 'route', clusters: 'cluste
 const NAMED = ['endpoints', 'routes', 'secrets'] as const;
 type NamedKind = (typeof NAMED)[number];
 const WARNINGS_TOLD_MAX = 5;
+/**
+ * Envoy waits up to 30 s between attempts. After a control plane has been away for a quarter of a minute the last of a thousand sidecars
+ * would be back half a minute later; with 10 s a thousand of them are two hundred attempts a second, which are cheap.
+ */
+export const BACKOFF_MS_MAX = 10_000;
 
 /** Connects and stays connected. Resources go to the store; what is good goes in force, what is bad is named in the answer. */
 export function connectAds(options: AdsOptions): Ads {
@@ -80,6 +85,7 @@ class Follower implements Ads {
       node: options.node,
       clock: options.clock,
       random: options.random,
+      backoff: { capMs: BACKOFF_MS_MAX },
       onUpdate: (update) => void this.#receive(update),
       onConnection: (connection) => {
         this.#stats.connected.set(connection.state === 'synced' || connection.state === 'connected' ? 1 : 0);

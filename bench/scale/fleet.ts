@@ -5,6 +5,7 @@ import type { AddressInfo, Server } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock } from '../../lib/clock.ts';
 import { systemRandom } from '../../lib/random.ts';
+import { BACKOFF_MS_MAX } from '../../proxy/ads.ts';
 import { decodeEndpoints } from '../../xds/resources/endpoint.ts';
 import type { ClientUpdate } from '../../xds/session/client.ts';
 import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE } from '../../xds/session/type-urls.ts';
@@ -137,6 +138,7 @@ function simulate(id: string, port: number): SimulatedProxy {
     },
     clock,
     random: systemRandom,
+    backoff: { capMs: BACKOFF_MS_MAX },
     onUpdate: (update) => {
       updates++;
       seen.add(update.typeUrl);
