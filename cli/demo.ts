@@ -275,7 +275,7 @@ function describe(report: Report): string {
     '',
     `  ${report.requests} requests, ${report.failed} failed, p50 ${report.p50Ms} ms, p99 ${report.p99Ms} ms`,
     `  mTLS on ${report.mtlsEdges} edges, reviews v1 ${report.split.v1} : v2 ${report.split.v2} at weights ${report.weights.v1} : ${report.weights.v2}`,
-    `  ejected ${report.ejected.join(', ') || 'nobody'}, certificates rotated ${report.rotations} times, ${report.proxies.length} proxies, ${report.proxies.reduce((sum, proxy) => sum + proxy.rejected, 0)} rejections`,
+    `  ejected ${report.ejected.join(', ') || 'nobody'}, certificates rotated ${report.rotations} ${report.rotations === 1 ? 'time' : 'times'}, ${report.proxies.length} proxies, ${report.proxies.reduce((sum, proxy) => sum + proxy.rejected, 0)} rejections`,
     ...report.errors.map((error) => `  ✖ ${error}`),
     '',
   ];
