@@ -1,6 +1,7 @@
 /** Stand-ins for tests of everything above sockets: requests, answers, flowing bodies and endpoints without a network. */
 import type { ProxyError } from '../errors.ts';
 import { Headers } from '../headers.ts';
+import { newRequestInfo } from '../http1/request.ts';
 import type { Body, BodySink, DownstreamConnection, ProxyRequest, ProxyResponse, RequestInfo } from '../service.ts';
 import type { Endpoint } from './endpoint.ts';
 
@@ -16,27 +17,7 @@ export const fakeConnection: DownstreamConnection = {
 };
 
 export function fakeInfo(fields: Partial<RequestInfo> = {}): RequestInfo {
-  return {
-    requestId: '',
-    traceId: '',
-    spanId: '',
-    parentSpanId: '',
-    sampled: false,
-    virtualHostName: '',
-    routeName: '',
-    clusterName: '',
-    endpoint: undefined,
-    triedEndpoints: undefined,
-    attemptCount: 0,
-    responseFlags: '',
-    responseDetails: '',
-    requestBytes: 0,
-    responseBytes: 0,
-    deadlineMs: 0,
-    hash: undefined,
-    filterState: undefined,
-    ...fields,
-  };
+  return { ...newRequestInfo(), ...fields };
 }
 
 export function fakeRequest(
