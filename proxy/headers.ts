@@ -2,6 +2,14 @@
 
 import { ProxyError } from './errors.ts';
 
+/**
+ * The same text as V8's own one copy of it, which is what literals and property names are: two of them are compared by address, two others
+ * character by character. Field names are compared a dozen times per request.
+ */
+export function interned(text: string): string {
+  return Object.keys({ [text]: 0 })[0]!;
+}
+
 /** Lower-case forms of names seen before; bounded, so that strangers cannot fill it. */
 const LOWER = new Map<string, string>();
 const LOWER_NAMES_MAX = 1024;
@@ -10,7 +18,7 @@ const LOWER_NAMES_MAX = 1024;
 export function lowerName(name: string): string {
   const known = LOWER.get(name);
   if (known !== undefined) return known;
-  const lower = name.toLowerCase();
+  const lower = interned(name.toLowerCase());
   if (LOWER.size < LOWER_NAMES_MAX && name.length <= 64) LOWER.set(name, lower);
   return lower;
 }
@@ -93,6 +101,22 @@ export class Headers {
     fields.push(name, lower, value);
   }
 
+  /**
+   * As `set`, for a name in lower case and a value that this proxy made of characters that may stand in a field: not checked again. Never for
+   * text that came from configuration or from a peer.
+   */
+  put(lower: string, value: string): void {
+    const fields = this.fields;
+    for (let i = 1; i < fields.length; i += 3) {
+      if (fields[i] === lower) {
+        fields[i + 1] = value;
+        this.#removeFrom(i + 2, lower);
+        return;
+      }
+    }
+    fields.push(lower, lower, value);
+  }
+
   remove(lower: string): void {
     this.#removeFrom(0, lower);
   }
@@ -109,8 +133,12 @@ export class Headers {
 
   #removeFrom(start: number, lower: string): void {
     const fields = this.fields;
-    let write = start;
-    for (let read = start; read < fields.length; read += 3) {
+    // Nearly always there is none, and an array that is only read is not written.
+    let first = start + 1;
+    while (first < fields.length && fields[first] !== lower) first += 3;
+    if (first >= fields.length) return;
+    let write = first - 1;
+    for (let read = write; read < fields.length; read += 3) {
       if (fields[read + 1] === lower) continue;
       if (write !== read) {
         fields[write] = fields[read]!;

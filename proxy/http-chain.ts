@@ -123,7 +123,7 @@ function compileParts(manager: HttpConnectionManager, listener: Listener, path: 
       : compileLocalReply(new ConfigReader(`${path}.local_reply_config`, manager.localReplyConfig), deps);
   const stack = [
     observe(observers, deps.clock),
-    answers({ clock: quiet ? undefined : deps.clock, localReply }),
+    answers({ tellTime: !quiet, localReply }),
     compileEdge(manager, deps.random, path, outbound),
     traces.filter,
     requestIdInResponse(manager),
@@ -165,6 +165,7 @@ function serveConnection(accepted: AcceptedConnection, first: Service, settings:
     listener: accepted.listener,
     protocol: 'HTTP/1.1',
     tls: accepted.tls,
+    metrics: undefined,
   };
   let last = first;
   let underWay = 0;

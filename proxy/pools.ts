@@ -110,7 +110,7 @@ export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
 function refusingPool(name: string): ReturnType<MakePool> {
   const refusal = (): ProxyError =>
     new ProxyError('upstreamProtocol', `Cluster ${name} asks for HTTP/2, which is not built in yet; HTTP/1.1 is.`);
-  return { send: () => Promise.reject(refusal()), drain: () => undefined };
+  return { start: (exchange) => exchange.over(refusal()), drain: () => undefined };
 }
 
 /** Envoy's `upstream_cx_*` of a cluster. */

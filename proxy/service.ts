@@ -1,11 +1,24 @@
 /** The data plane's vocabulary: what a request, a response, a body, a service, a filter and a balancer are. */
 import type { ProxyError } from './errors.ts';
+import type { BoundMetrics } from './filters/istio-metrics.ts';
 import type { Headers } from './headers.ts';
 import type { Endpoint } from './upstream/endpoint.ts';
 import type { Random } from '../lib/random.ts';
 
 /** A route, a cluster, an endpoint, the whole proxy: one shape. Rejects with `ProxyError` and nothing else. */
 export type Service = (request: ProxyRequest) => Promise<ProxyResponse>;
+
+/** Where the outcome of a request goes: exactly one of the two calls, once; it may come before the call that started the work returns. */
+export interface Reply {
+  answered(response: ProxyResponse): void;
+  failed(error: ProxyError): void;
+}
+
+/**
+ * A service without a promise: how the parts between a route and a connection speak, since a promise and its turn of the job queue for each
+ * of them cost more than what they do (docs/decisions/015).
+ */
+export type Send = (request: ProxyRequest, reply: Reply) => void;
 
 /** Runs at push; what it answers runs per request. */
 export type Filter = (next: Service) => Service;
@@ -40,7 +53,7 @@ export interface ProxyRequest {
    * Called once by the codec when the exchange is over: the last byte of the answer is written, or either side is gone. `info` is complete
    * then (bytes, flags, details). A filter that listens keeps the function that was there and calls it too. Must not throw.
    */
-  onDone: ((response: ProxyResponse | undefined) => void) | undefined;
+  onDone: ((response: ProxyResponse | undefined, request: ProxyRequest) => void) | undefined;
   /** Clock reading when the head was complete; filters reckon from it instead of reading the clock again. */
   readonly startMs: number;
   /** Observations for logs, metrics, traces and retries. */
@@ -71,6 +84,8 @@ export interface RequestInfo {
   responseDetails: string;
   requestBytes: number;
   responseBytes: number;
+  /** Clock reading when the last attempt was answered; 0 = not yet. */
+  answeredMs: number;
   /** Overall deadline on the clock of `startMs`; 0 = none. */
   deadlineMs: number;
   /** Hash for consistent balancers, set by the route; undefined = none. */
@@ -139,6 +154,8 @@ export interface DownstreamConnection {
   readonly protocol: 'HTTP/1.1' | 'HTTP/2';
   /** Undefined on plaintext. */
   readonly tls: PeerTls | undefined;
+  /** The metrics filter's own: what it bound to this connection. */
+  metrics?: BoundMetrics | undefined;
 }
 
 export interface PeerTls {

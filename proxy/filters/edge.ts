@@ -83,7 +83,7 @@ export function compileEdge(http: HttpConnectionManager, random: Random, path: s
     if (known !== undefined && !(external && !http.preserveExternalRequestId)) request.info.requestId = known;
     else if (http.generateRequestId) {
       request.info.requestId = uuid(random);
-      headers.set('x-request-id', request.info.requestId);
+      headers.put('x-request-id', request.info.requestId);
     }
     return next(request);
   };
@@ -103,12 +103,14 @@ function markOrigin(http: HttpConnectionManager, request: ProxyRequest, trusted:
     }
     if (http.xffNumTrustedHops === 0 || !headers.has('x-forwarded-proto')) headers.set('x-forwarded-proto', schemeOf(connection));
   } else {
-    if (!headers.has('x-forwarded-proto')) headers.append('x-forwarded-proto', schemeOf(connection));
+    if (!headers.has('x-forwarded-proto')) headers.put('x-forwarded-proto', schemeOf(connection));
   }
   const edge = http.useRemoteAddress && !trusted;
   const dropped = edge ? INTERNAL_HEADERS : CONTROL_HEADERS;
   const fields = headers.fields;
-  if (!trusted) for (let i = fields.length - 2; i > 0; i -= 3) if (dropped.has(fields[i]!)) fields.splice(i - 1, 3);
+  if (!trusted)
+    for (let i = fields.length - 2; i > 0; i -= 3)
+      if (fields[i]!.startsWith('x-envoy-') && dropped.has(fields[i]!)) fields.splice(i - 1, 3);
   if (edge) headers.append('x-envoy-external-address', connection.remoteAddress);
   return edge;
 }

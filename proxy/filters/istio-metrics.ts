@@ -17,15 +17,25 @@ export interface IstioMetricsOptions {
   readonly clusterOf: (name: string) => Cluster | undefined;
 }
 
-interface Handles {
+export interface Handles {
   readonly requests: Counter;
   readonly durationMs: Histogram;
   readonly requestBytes: Histogram;
   readonly responseBytes: Histogram;
 }
 
-/** Label sets of one pair of ends, by response code, and by code, flags and protocol where these are not the usual ones. */
-interface Pair {
+/**
+ * What is bound for one pair of ends: by response code, and by code, flags and protocol where these are not the usual ones. It hangs on the
+ * endpoint (outbound) or the connection (inbound), so that a request finds it without a look-up.
+ */
+export interface BoundMetrics {
+  readonly registry: Registry;
+  readonly generation: number;
+  readonly clusterName: string;
+  readonly next: BoundMetrics | undefined;
+  /** The code that was seen last, which is nearly always the next one too. */
+  lastStatus: number;
+  last: Handles | undefined;
   readonly plain: Map<number, Handles>;
   readonly other: Map<string, Handles>;
 }
@@ -40,33 +50,19 @@ export interface Ends {
 
 /** Records `istio_requests_total`, `istio_request_duration_milliseconds`, `istio_request_bytes` and `istio_response_bytes`. */
 export function istioMetrics(options: IstioMetricsOptions): Observer {
-  const { registry } = options;
-  let generation = registry.generation;
-  let pairs = new WeakMap<object, Map<string, Pair>>();
+  const outbound = options.reporter === 'source';
+  // Requests that reached no endpoint.
+  const nobody: Anchor = { metrics: undefined };
   return {
     done: (exchange) => {
-      if (registry.generation !== generation) {
-        generation = registry.generation;
-        pairs = new WeakMap();
-      }
       const { request, response } = exchange;
       const info = request.info;
-      const anchor: object = options.reporter === 'destination' ? request.connection : (info.endpoint ?? NO_ENDPOINT);
-      let ofAnchor = pairs.get(anchor);
-      if (ofAnchor === undefined) pairs.set(anchor, (ofAnchor = new Map()));
-      let pair = ofAnchor.get(info.clusterName);
-      if (pair === undefined) ofAnchor.set(info.clusterName, (pair = { plain: new Map(), other: new Map() }));
+      const bound = boundOf(outbound ? (info.endpoint ?? nobody) : request.connection, info.clusterName, options.registry);
       const status = response?.status ?? 0;
-      const usual = info.responseFlags === '' && !isGrpc(request);
-      const key = usual
-        ? ''
-        : `${status} ${info.responseFlags} ${isGrpc(request) ? `grpc ${response?.headers.get('grpc-status') ?? ''}` : 'http'}`;
-      let handles = usual ? pair.plain.get(status) : pair.other.get(key);
-      if (handles === undefined) {
-        handles = bind(exchange, options);
-        if (usual) pair.plain.set(status, handles);
-        else if (pair.other.size < OTHER_MAX) pair.other.set(key, handles);
-      }
+      const handles =
+        info.responseFlags === '' && !isGrpc(request)
+          ? plainOf(bound, status, exchange, options)
+          : otherOf(bound, status, exchange, options);
       handles.requests.inc();
       handles.durationMs.record(exchange.durationMs);
       handles.requestBytes.record(info.requestBytes);
@@ -75,9 +71,44 @@ export function istioMetrics(options: IstioMetricsOptions): Observer {
   };
 }
 
+/** What carries bound metrics. */
+interface Anchor {
+  metrics?: BoundMetrics | undefined;
+}
+
+/** What is bound to the anchor for a cluster. When series expired, all that was bound before is let go. */
+function boundOf(anchor: Anchor, clusterName: string, registry: Registry): BoundMetrics {
+  const first = anchor.metrics;
+  const generation = registry.generation;
+  for (let bound = first; bound !== undefined && bound.generation === generation; bound = bound.next)
+    if (bound.clusterName === clusterName && bound.registry === registry) return bound;
+  const next = first?.generation === generation ? first : undefined;
+  const made = { registry, generation, clusterName, next, lastStatus: -1, last: undefined, plain: new Map(), other: new Map() };
+  anchor.metrics = made;
+  return made;
+}
+
+function plainOf(bound: BoundMetrics, status: number, exchange: Exchange, options: IstioMetricsOptions): Handles {
+  if (status === bound.lastStatus) return bound.last!;
+  let handles = bound.plain.get(status);
+  if (handles === undefined) bound.plain.set(status, (handles = bind(exchange, options)));
+  bound.lastStatus = status;
+  bound.last = handles;
+  return handles;
+}
+
+function otherOf(bound: BoundMetrics, status: number, exchange: Exchange, options: IstioMetricsOptions): Handles {
+  const { request, response } = exchange;
+  const key = `${status} ${request.info.responseFlags} ${isGrpc(request) ? `grpc ${response?.headers.get('grpc-status') ?? ''}` : 'http'}`;
+  const known = bound.other.get(key);
+  if (known !== undefined) return known;
+  const handles = bind(exchange, options);
+  if (bound.other.size < OTHER_MAX) bound.other.set(key, handles);
+  return handles;
+}
+
 /** Combinations of code and flags that are kept per pair; more are looked up in the registry each time. */
 const OTHER_MAX = 64;
-const NO_ENDPOINT = {};
 
 function bind(exchange: Exchange, options: IstioMetricsOptions): Handles {
   const { request, response } = exchange;

@@ -2,12 +2,11 @@
 import { ProxyError } from '../errors.ts';
 import { errorResponse } from '../http1/error-response.ts';
 import type { Filter, ProxyRequest, ProxyResponse } from '../service.ts';
-import type { Clock } from '../../lib/clock.ts';
 
 /** What the connection manager says about its answers. */
 export interface AnswerOptions {
-  /** Tells how long the endpoint took, in `x-envoy-upstream-service-time`. Undefined = not told. */
-  readonly clock?: Clock | undefined;
+  /** Tell how long the endpoint took, in `x-envoy-upstream-service-time`. Default false. */
+  readonly tellTime?: boolean;
   /** Rewrites what the proxy answers itself (local_reply_config). */
   readonly localReply?: ((request: ProxyRequest, response: ProxyResponse) => ProxyResponse) | undefined;
 }
@@ -17,7 +16,7 @@ export interface AnswerOptions {
  * gets none, its error goes on to the codec.
  */
 export function answers(options: AnswerOptions = {}): Filter {
-  const { clock, localReply } = options;
+  const { tellTime = false, localReply } = options;
   const own = (request: ProxyRequest, response: ProxyResponse): ProxyResponse =>
     localReply === undefined ? response : localReply(request, response);
   return (next) => (request) =>
@@ -30,7 +29,7 @@ export function answers(options: AnswerOptions = {}): Filter {
           return own(request, response);
         }
         info.responseDetails = VIA_UPSTREAM;
-        if (clock !== undefined) response.headers.set('x-envoy-upstream-service-time', String(Math.round(clock.now() - request.startMs)));
+        if (tellTime) response.headers.put('x-envoy-upstream-service-time', milliseconds(info.answeredMs - request.startMs));
         return response;
       },
       (thrown: unknown) => {
@@ -44,3 +43,10 @@ export function answers(options: AnswerOptions = {}): Filter {
 }
 
 const VIA_UPSTREAM = 'via_upstream';
+const SMALL: readonly string[] = Array.from({ length: 256 }, (_, value) => String(value));
+
+/** Whole milliseconds as text; most answers take few. */
+function milliseconds(value: number): string {
+  const whole = Math.max(0, Math.round(value));
+  return SMALL[whole] ?? String(whole);
+}

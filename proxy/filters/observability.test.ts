@@ -213,7 +213,7 @@ test('an observer hears of the end once, after those that were there before it',
 
   const response = await filter((one) => Promise.resolve(localResponse(one, 200, '')))(request);
   clock.advance(7);
-  request.onDone!(response);
+  request.onDone!(response, request);
 
   expect(heard).toEqual(['start', 'codec', 'done after 7']);
   expect(observe([], clock)).toBeUndefined();

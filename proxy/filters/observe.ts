@@ -1,6 +1,6 @@
 /** Tells logs, metrics and traces about each exchange: one clock reading and one call when it is over. */
 import type { Exchange } from './format.ts';
-import type { Filter, ProxyRequest } from '../service.ts';
+import type { Filter, ProxyRequest, ProxyResponse } from '../service.ts';
 import type { Clock } from '../../lib/clock.ts';
 
 /** Someone who wants to know. Both calls are on the hot path and must not throw. */
@@ -13,19 +13,43 @@ export interface Observer {
   done(exchange: Exchange): void;
 }
 
+/** One for all requests of a manager: observers look at it during the call and keep nothing of it. */
+class Ended implements Exchange {
+  readonly #clock: Clock;
+  request!: ProxyRequest;
+  response: ProxyResponse | undefined = undefined;
+  durationMs = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get startWallMs(): number {
+    return this.#clock.wallMs() - this.durationMs;
+  }
+}
+
 /** The outermost filter. Without observers it is absent. */
 export function observe(observers: readonly Observer[], clock: Clock): Filter | undefined {
   if (observers.length === 0) return undefined;
   const starters = observers.filter((observer) => observer.started !== undefined);
+  const ended = new Ended(clock);
+  const done = (response: ProxyResponse | undefined, request: ProxyRequest): void => {
+    ended.request = request;
+    ended.response = response;
+    ended.durationMs = clock.now() - request.startMs;
+    for (let i = 0; i < observers.length; i++) observers[i]!.done(ended);
+  };
   return (next) => (request) => {
     const before = request.onDone;
-    request.onDone = (response) => {
-      before?.(response);
-      const durationMs = clock.now() - request.startMs;
-      const exchange: Exchange = { request, response, durationMs, startWallMs: clock.wallMs() - durationMs };
-      for (const observer of observers) observer.done(exchange);
-    };
-    for (const observer of starters) observer.started!(request);
+    request.onDone =
+      before === undefined
+        ? done
+        : (response, ofRequest) => {
+            before(response, ofRequest);
+            done(response, ofRequest);
+          };
+    for (let i = 0; i < starters.length; i++) starters[i]!.started!(request);
     return next(request);
   };
 }

@@ -8,7 +8,7 @@ import type { RetryPolicy } from '../../xds/snapshot.ts';
 import { ProxyError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { ProxyRequest, ProxyResponse, Service } from '../service.ts';
-import { FakeBody, FakeSink, fakeEndpoint, fakeRequest, fakeResponse } from '../upstream/fakes.ts';
+import { FakeBody, FakeSink, fakeEndpoint, fakeRequest, fakeResponse, layered } from '../upstream/fakes.ts';
 import { Limits } from '../upstream/limits.ts';
 import { askedBackOffMs, backOffMs, compileRetryRules, RETRY_WORDS } from './retry-rules.ts';
 import { retry } from './retry.ts';
@@ -53,7 +53,7 @@ function world(
   const attempts: { atMs: number; attemptCount: number }[] = [];
   const rules = compileRetryRules({ ...POLICY, ...policy }, 'retry');
   const filter = retry(rules, { clock, wheel, random: seededRandom(9), budget: () => limits, counters: () => counters });
-  const service = filter((request) => {
+  const service = layered(filter, (request) => {
     const step = steps[Math.min(attempts.length, steps.length - 1)]!;
     attempts.push({ atMs: clock.now(), attemptCount: request.info.attemptCount });
     if (typeof step === 'function') return step(request);
@@ -404,7 +404,7 @@ test('T13 three hops that each retry twice multiply the load by the budget per h
       budget: () => limits,
       counters: () => undefined,
     });
-    service = filter(counted);
+    service = layered(filter, counted);
   }
 
   const requests = 400;

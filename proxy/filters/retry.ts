@@ -5,7 +5,7 @@ import type { Random } from '../../lib/random.ts';
 import { WheelTimer } from '../../lib/wheel.ts';
 import type { Wheel } from '../../lib/wheel.ts';
 import { ProxyError } from '../errors.ts';
-import type { Filter, ProxyRequest, ProxyResponse, Service } from '../service.ts';
+import type { ProxyRequest, ProxyResponse, Reply, Send } from '../service.ts';
 import { ReplayBody } from './replay-body.ts';
 import { askedBackOffMs, backOffMs, retriesError, retriesResponse } from './retry-rules.ts';
 import type { RetryRules } from './retry-rules.ts';
@@ -33,74 +33,129 @@ export interface RetryDeps {
   readonly counters: (request: ProxyRequest) => RetryCounters | undefined;
 }
 
-/** What came of an attempt: exactly one of the two. */
-interface Outcome {
-  readonly response: ProxyResponse | undefined;
-  readonly error: ProxyError | undefined;
-}
-
 /** Retries within `rules`. `onAttempt` runs before each attempt, when `info.attemptCount` is set. */
-export function retry(rules: RetryRules, deps: RetryDeps, onAttempt?: (request: ProxyRequest) => void): Filter {
-  return (next) => async (request) => {
-    const streamed = request.body !== undefined && !isWhole(request.body);
-    const replay = streamed ? new ReplayBody(request.body!) : undefined;
-    if (replay !== undefined) request.body = replay.view();
-    request.info.attemptCount = 1;
-    onAttempt?.(request);
-    let outcome = await attempt(next, request);
-    if (!wanted(rules, request, outcome)) return finish(outcome, replay);
-    const authority = request.authority;
-    for (let retries = 1; ; retries++) {
-      const waitMs = permit(rules, deps, request, outcome, replay, retries);
-      if (waitMs === undefined) return finish(outcome, replay);
-      const budget = addsLoad(outcome) ? deps.budget(request) : undefined;
-      try {
-        await prepare(rules, deps, request, outcome, waitMs);
-        request.authority = authority;
-        if (replay !== undefined) request.body = replay.view();
-        request.info.attemptCount = retries + 1;
-        onAttempt?.(request);
-        outcome = await attempt(next, request);
-      } catch (error) {
-        outcome = { response: undefined, error: ProxyError.from(error) };
-      } finally {
-        budget?.giveRetry();
-      }
-      if (!wanted(rules, request, outcome)) {
-        if (outcome.response !== undefined) deps.counters(request)?.rqRetrySuccess.inc();
-        return finish(outcome, replay);
-      }
-    }
+export function retry(rules: RetryRules, deps: RetryDeps, onAttempt?: (request: ProxyRequest) => void): (next: Send) => Send {
+  return (next) => {
+    const route: Route = { rules, deps, onAttempt, next };
+    return (request, reply) => new Tries(route, request, reply).start();
   };
 }
 
-async function attempt(next: Service, request: ProxyRequest): Promise<Outcome> {
-  try {
-    return { response: await next(request), error: undefined };
-  } catch (error) {
-    return { response: undefined, error: ProxyError.from(error) };
-  }
+/** What all requests of a route share. */
+interface Route {
+  readonly rules: RetryRules;
+  readonly deps: RetryDeps;
+  readonly onAttempt: ((request: ProxyRequest) => void) | undefined;
+  readonly next: Send;
 }
 
-function wanted(rules: RetryRules, request: ProxyRequest, { response, error }: Outcome): boolean {
-  if (error !== undefined) return retriesError(rules, request, error);
-  return response!.tunnel === undefined && retriesResponse(rules, request, response!);
-}
+/** One request and its attempts, one after the other. */
+class Tries implements Reply {
+  readonly #route: Route;
+  readonly #request: ProxyRequest;
+  readonly #reply: Reply;
+  #retries = 0;
+  #replay: ReplayBody | undefined = undefined;
+  /** Of the request as it came: a picked endpoint may have put its own name in its place. */
+  readonly #authority: string;
+  /** Whom the retry that is under way was taken from. */
+  #budget: RetryBudget | undefined = undefined;
 
-function finish(outcome: Outcome, replay: ReplayBody | undefined): ProxyResponse {
-  if (outcome.error !== undefined) {
-    replay?.giveUp(outcome.error);
-    throw outcome.error;
+  constructor(route: Route, request: ProxyRequest, reply: Reply) {
+    this.#route = route;
+    this.#request = request;
+    this.#reply = reply;
+    this.#authority = request.authority;
   }
-  replay?.settle();
-  return outcome.response!;
+
+  start(): void {
+    const request = this.#request;
+    if (request.body !== undefined && !isWhole(request.body)) {
+      this.#replay = new ReplayBody(request.body);
+      request.body = this.#replay.view();
+    }
+    this.#attempt();
+  }
+
+  #attempt(): void {
+    const { onAttempt, next } = this.#route;
+    this.#request.info.attemptCount = this.#retries + 1;
+    onAttempt?.(this.#request);
+    next(this.#request, this);
+  }
+
+  answered(response: ProxyResponse): void {
+    this.#giveBack();
+    const { rules, deps } = this.#route;
+    if (response.tunnel === undefined && retriesResponse(rules, this.#request, response) && this.#again(response, undefined)) return;
+    if (this.#retries > 0 && (response.tunnel !== undefined || !retriesResponse(rules, this.#request, response)))
+      deps.counters(this.#request)?.rqRetrySuccess.inc();
+    this.#replay?.settle();
+    this.#reply.answered(response);
+  }
+
+  failed(error: ProxyError): void {
+    this.#giveBack();
+    if (retriesError(this.#route.rules, this.#request, error) && this.#again(undefined, error)) return;
+    this.#replay?.giveUp(error);
+    this.#reply.failed(error);
+  }
+
+  #giveBack(): void {
+    this.#budget?.giveRetry();
+    this.#budget = undefined;
+  }
+
+  /** Tries once more if everything that limits retries lets it. Exactly one of the two arguments is there. */
+  #again(response: ProxyResponse | undefined, error: ProxyError | undefined): boolean {
+    const { rules, deps } = this.#route;
+    const request = this.#request;
+    const adds = addsLoad(error);
+    const waitMs = permit(rules, deps, request, response, adds, this.#replay, this.#retries + 1);
+    if (waitMs === undefined) return false;
+    this.#budget = adds ? deps.budget(request) : undefined;
+    this.#retries++;
+    // Lets go of the failed attempt, and remembers who failed.
+    response?.body?.cancel(new ProxyError('upstreamReset', 'The answer is dropped because the request is retried.'));
+    const { info } = request;
+    if (rules.policy.previousHosts && info.endpoint !== undefined) {
+      (info.triedEndpoints ??= []).push(info.endpoint);
+      info.reselectionsMax = rules.policy.hostSelectionAttemptsMax;
+    }
+    if (waitMs > 0) this.#pause(waitMs);
+    else this.#sendAgain();
+    return true;
+  }
+
+  #sendAgain(): void {
+    const request = this.#request;
+    request.authority = this.#authority;
+    if (this.#replay !== undefined) request.body = this.#replay.view();
+    this.#attempt();
+  }
+
+  /** Waits on the wheel; whoever aborts the request ends the wait. */
+  #pause(ms: number): void {
+    const { wheel, clock } = this.#route.deps;
+    const request = this.#request;
+    const timer = new Pause(() => {
+      request.abort = undefined;
+      this.#sendAgain();
+    });
+    request.abort = (error) => {
+      request.abort = undefined;
+      wheel.remove(timer);
+      this.failed(error);
+    };
+    wheel.add(timer, clock.now() + ms);
+  }
 }
 
 /**
  * Whether trying again sends the upstreams more than the client asked for. An attempt that nobody saw (a refused connection) has not used the request up:
  * the budget is not asked, or a dead instance with many requests waiting for it would fail all but three of them at once. `numRetries` still bounds it.
  */
-function addsLoad({ error }: Outcome): boolean {
+function addsLoad(error: ProxyError | undefined): boolean {
   return error?.row.retry !== 'always';
 }
 
@@ -109,7 +164,8 @@ function permit(
   rules: RetryRules,
   deps: RetryDeps,
   request: ProxyRequest,
-  outcome: Outcome,
+  response: ProxyResponse | undefined,
+  adds: boolean,
   replay: ReplayBody | undefined,
   retryNumber: number,
 ): number | undefined {
@@ -124,28 +180,17 @@ function permit(
     return undefined;
   }
   if (replay !== undefined && !replay.replayable) return undefined;
-  const asked = outcome.response === undefined ? undefined : askedBackOffMs(policy, outcome.response, deps.clock.wallMs(), deps.random);
+  const asked = response === undefined ? undefined : askedBackOffMs(policy, response, deps.clock.wallMs(), deps.random);
   const waitMs = asked ?? backOffMs(policy, retryNumber, deps.random);
   // A retry that would begin after the deadline only delays the answer that is already here.
   const { deadlineMs } = request.info;
   if (deadlineMs > 0 && deps.clock.now() + waitMs >= deadlineMs) return undefined;
   const budget = deps.budget(request);
-  if (budget === undefined || (addsLoad(outcome) && !budget.tryRetry())) return undefined;
+  if (budget === undefined || (adds && !budget.tryRetry())) return undefined;
   counters?.rqRetry.inc();
   if (asked === undefined) counters?.rqRetryBackoffExponential.inc();
   else counters?.rqRetryBackoffRatelimited.inc();
   return waitMs;
-}
-
-/** Lets go of the failed attempt, remembers who failed, and waits. Rejects when the client goes or the time is over meanwhile. */
-async function prepare(rules: RetryRules, deps: RetryDeps, request: ProxyRequest, outcome: Outcome, waitMs: number): Promise<void> {
-  const { info } = request;
-  outcome.response?.body?.cancel(new ProxyError('upstreamReset', 'The answer is dropped because the request is retried.'));
-  if (rules.policy.previousHosts && info.endpoint !== undefined) {
-    (info.triedEndpoints ??= []).push(info.endpoint);
-    info.reselectionsMax = rules.policy.hostSelectionAttemptsMax;
-  }
-  if (waitMs > 0) await pause(request, deps, waitMs);
 }
 
 class Pause extends WheelTimer {
@@ -159,20 +204,4 @@ class Pause extends WheelTimer {
   expire(): void {
     this.#done();
   }
-}
-
-/** Waits on the wheel; whoever aborts the request ends the wait. */
-function pause(request: ProxyRequest, deps: RetryDeps, ms: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = new Pause(() => {
-      request.abort = undefined;
-      resolve();
-    });
-    request.abort = (error) => {
-      request.abort = undefined;
-      deps.wheel.remove(timer);
-      reject(error);
-    };
-    deps.wheel.add(timer, deps.clock.now() + ms);
-  });
 }

@@ -3,7 +3,7 @@ import { ManualClock } from '../../lib/clock.ts';
 import { Wheel } from '../../lib/wheel.ts';
 import { ProxyError } from '../errors.ts';
 import type { ProxyRequest, ProxyResponse, Service } from '../service.ts';
-import { FakeBody, FakeSink, fakeRequest, fakeResponse } from '../upstream/fakes.ts';
+import { FakeBody, FakeSink, fakeRequest, fakeResponse, layered } from '../upstream/fakes.ts';
 import { attemptTimeout, routeTimeout } from './timeout.ts';
 import type { TimeoutSettings } from './timeout.ts';
 
@@ -28,7 +28,10 @@ function world(settings: Partial<TimeoutSettings>) {
   const wheel = new Wheel(clock, { tickMs: 1 });
   const upstream = slow();
   const timedOut: string[] = [];
-  const service = routeTimeout({ ...NONE, ...settings }, { clock, wheel, onTimeout: (code) => timedOut.push(code) })!(upstream.service);
+  const service = layered(
+    routeTimeout({ ...NONE, ...settings }, { clock, wheel, onTimeout: (code) => timedOut.push(code) })!,
+    upstream.service,
+  );
   return { clock, wheel, upstream, service, timedOut };
 }
 
@@ -138,7 +141,7 @@ test('the longest duration counts from the head, whatever flows', async () => {
 test('T6 an attempt that takes too long fails with a code that retries know', async () => {
   const clock = new ManualClock();
   const upstream = slow();
-  const service = attemptTimeout(100, { clock, wheel: new Wheel(clock, { tickMs: 1 }) })(upstream.service);
+  const service = layered(attemptTimeout(100, { clock, wheel: new Wheel(clock, { tickMs: 1 }) }), upstream.service);
   const done = service(fakeRequest());
 
   clock.advance(100);
@@ -150,7 +153,7 @@ test('T6 an attempt that takes too long fails with a code that retries know', as
 test('a failure from below stops the timers and passes', async () => {
   const clock = new ManualClock();
   const wheel = new Wheel(clock);
-  const service = routeTimeout({ timeoutMs: 10, idleTimeoutMs: 10, maxDurationMs: 10 }, { clock, wheel })!(() =>
+  const service = layered(routeTimeout({ timeoutMs: 10, idleTimeoutMs: 10, maxDurationMs: 10 }, { clock, wheel })!, () =>
     Promise.reject(new ProxyError('connectFailed')),
   );
 

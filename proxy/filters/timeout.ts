@@ -5,7 +5,7 @@ import { WheelTimer } from '../../lib/wheel.ts';
 import type { Wheel } from '../../lib/wheel.ts';
 import { ProxyError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { Body, Filter, ProxyRequest } from '../service.ts';
+import type { Body, ProxyRequest, ProxyResponse, Reply, Send } from '../service.ts';
 import { BodyTap } from '../upstream/body-tap.ts';
 
 /** Milliseconds; 0 = none. */
@@ -87,125 +87,161 @@ class IdleDeadline extends Deadline {
   }
 }
 
-/** The timers of one request. */
-class Timers {
-  readonly total: Deadline | undefined;
-  readonly longest: Deadline | undefined;
-  readonly idle: IdleDeadline | undefined;
-  readonly #wheel: Wheel;
+/** One request within its route's time-outs. It is itself the timer of the whole, which nearly every route has. */
+class Timed extends Deadline implements Reply {
+  readonly #settings: TimeoutSettings;
+  readonly #deps: TimeoutDeps;
+  readonly #request: ProxyRequest;
+  readonly #reply: Reply;
+  #longest: Deadline | undefined = undefined;
+  #idle: IdleDeadline | undefined = undefined;
+  #over = false;
 
-  constructor(request: ProxyRequest, settings: TimeoutSettings, idle: boolean, deps: TimeoutDeps) {
-    this.#wheel = deps.wheel;
-    this.total = settings.timeoutMs > 0 ? new Deadline(request, 'upstreamTimeout', deps) : undefined;
-    this.longest = settings.maxDurationMs > 0 ? new Deadline(request, 'maxDuration', deps) : undefined;
-    this.idle = idle ? new IdleDeadline(request, settings.idleTimeoutMs, deps) : undefined;
+  constructor(request: ProxyRequest, settings: TimeoutSettings, deps: TimeoutDeps, reply: Reply) {
+    super(request, 'upstreamTimeout', deps);
+    this.#settings = settings;
+    this.#deps = deps;
+    this.#request = request;
+    this.#reply = reply;
+  }
+
+  start(): void {
+    const { timeoutMs, idleTimeoutMs, maxDurationMs } = this.#settings;
+    const { wheel } = this.#deps;
+    const request = this.#request;
+    const streamed = request.body !== undefined && !isWhole(request.body);
+    // Within a shorter total the silence cannot last long enough, except while a body is still coming up.
+    if (idleTimeoutMs > 0 && (streamed || timeoutMs === 0 || idleTimeoutMs < timeoutMs)) {
+      this.#idle = new IdleDeadline(request, idleTimeoutMs, this.#deps);
+      this.#idle.start(request.startMs);
+    }
+    if (maxDurationMs > 0) {
+      this.#longest = new Deadline(request, 'maxDuration', this.#deps);
+      wheel.add(this.#longest, request.startMs + maxDurationMs);
+    }
+    if (!streamed) {
+      if (timeoutMs > 0) this.#startTotal(request.startMs);
+    } else if (timeoutMs > 0 || this.#idle !== undefined) request.body = new Upload(request.body!, this);
+  }
+
+  #startTotal(fromMs: number): void {
+    this.#request.info.deadlineMs = fromMs + this.#settings.timeoutMs;
+    this.#deps.wheel.add(this, this.#request.info.deadlineMs);
+  }
+
+  /** For the request's body: all of it is sent. */
+  uploaded(): void {
+    if (this.#settings.timeoutMs > 0 && !this.#over) this.#startTotal(this.#deps.clock.now());
+  }
+
+  moved(): void {
+    if (this.#idle !== undefined) this.#idle.moved = true;
   }
 
   stop(): void {
-    if (this.total !== undefined) this.#wheel.remove(this.total);
-    if (this.longest !== undefined) this.#wheel.remove(this.longest);
-    if (this.idle !== undefined) this.#wheel.remove(this.idle);
+    const { wheel } = this.#deps;
+    wheel.remove(this);
+    if (this.#longest !== undefined) wheel.remove(this.#longest);
+    if (this.#idle !== undefined) wheel.remove(this.#idle);
   }
 
-  /** From now on the answer's body is what ends. */
-  follow(answer: BodyTap): void {
-    if (this.total !== undefined) this.total.answer = answer;
-    if (this.longest !== undefined) this.longest.answer = answer;
-    if (this.idle !== undefined) this.idle.answer = answer;
+  answered(response: ProxyResponse): void {
+    const body = response.body;
+    if (response.tunnel !== undefined || body === undefined || isWhole(body)) {
+      this.#over = true;
+      this.stop();
+    } else {
+      // From now on the answer's body is what ends.
+      const answer = new Answer(body, this);
+      this.answer = answer;
+      if (this.#longest !== undefined) this.#longest.answer = answer;
+      if (this.#idle !== undefined) this.#idle.answer = answer;
+      response.body = answer;
+    }
+    this.#reply.answered(response);
+  }
+
+  failed(error: ProxyError): void {
+    this.#over = true;
+    this.stop();
+    this.#reply.failed(error);
   }
 }
 
 /** A request body on its way up: its end starts the route's time-out, its bytes are signs of life. */
 class Upload extends BodyTap {
-  readonly #timers: Timers;
-  readonly #ended: () => void;
+  readonly #timed: Timed;
 
-  constructor(source: Body, timers: Timers, ended: () => void) {
+  constructor(source: Body, timed: Timed) {
     super(source);
-    this.#timers = timers;
-    this.#ended = ended;
+    this.#timed = timed;
   }
 
   protected override touched(): void {
-    if (this.#timers.idle !== undefined) this.#timers.idle.moved = true;
+    this.#timed.moved();
   }
 
   protected override over(error: ProxyError | undefined): void {
-    if (error === undefined) this.#ended();
+    if (error === undefined) this.#timed.uploaded();
   }
 }
 
 /** An answer's body: its end stops the timers. */
 class Answer extends BodyTap {
-  readonly #timers: Timers;
+  readonly #timed: Timed;
 
-  constructor(source: Body, timers: Timers) {
+  constructor(source: Body, timed: Timed) {
     super(source);
-    this.#timers = timers;
+    this.#timed = timed;
   }
 
   protected override touched(): void {
-    if (this.#timers.idle !== undefined) this.#timers.idle.moved = true;
+    this.#timed.moved();
   }
 
   protected override over(): void {
-    this.#timers.stop();
+    this.#timed.stop();
   }
 }
 
 /** The route's time-outs around all attempts. Undefined when there are none. */
-export function routeTimeout(settings: TimeoutSettings, deps: TimeoutDeps): Filter | undefined {
+export function routeTimeout(settings: TimeoutSettings, deps: TimeoutDeps): ((next: Send) => Send) | undefined {
   const { timeoutMs, idleTimeoutMs, maxDurationMs } = settings;
   if (timeoutMs === 0 && idleTimeoutMs === 0 && maxDurationMs === 0) return undefined;
-  // Within a shorter total the silence cannot last long enough, except while a body is still coming up.
-  const idleAlways = idleTimeoutMs > 0 && (timeoutMs === 0 || idleTimeoutMs < timeoutMs);
-  return (next) => async (request) => {
-    const streamed = request.body !== undefined && !isWhole(request.body);
-    const timers = new Timers(request, settings, idleAlways || (streamed && idleTimeoutMs > 0), deps);
-    const { total, longest, idle } = timers;
-    if (longest !== undefined) deps.wheel.add(longest, request.startMs + maxDurationMs);
-    idle?.start(request.startMs);
-    let answered = false;
-    if (total !== undefined && !streamed) {
-      request.info.deadlineMs = request.startMs + timeoutMs;
-      deps.wheel.add(total, request.info.deadlineMs);
-    }
-    if (streamed && (total !== undefined || idle !== undefined)) {
-      request.body = new Upload(request.body!, timers, () => {
-        if (total === undefined || answered) return;
-        request.info.deadlineMs = deps.clock.now() + timeoutMs;
-        deps.wheel.add(total, request.info.deadlineMs);
-      });
-    }
-    try {
-      const response = await next(request);
-      const body = response.body;
-      if (response.tunnel !== undefined || body === undefined || isWhole(body)) {
-        answered = true;
-        timers.stop();
-        return response;
-      }
-      const answer = new Answer(body, timers);
-      timers.follow(answer);
-      response.body = answer;
-      return response;
-    } catch (error) {
-      answered = true;
-      timers.stop();
-      throw error;
-    }
+  return (next) => (request, reply) => {
+    const timed = new Timed(request, settings, deps, reply);
+    timed.start();
+    next(request, timed);
   };
 }
 
+/** One attempt within its time-out. */
+class TimedAttempt extends Deadline implements Reply {
+  readonly #wheel: Wheel;
+  readonly #reply: Reply;
+
+  constructor(request: ProxyRequest, deps: TimeoutDeps, reply: Reply) {
+    super(request, 'perTryTimeout', deps);
+    this.#wheel = deps.wheel;
+    this.#reply = reply;
+  }
+
+  answered(response: ProxyResponse): void {
+    this.#wheel.remove(this);
+    this.#reply.answered(response);
+  }
+
+  failed(error: ProxyError): void {
+    this.#wheel.remove(this);
+    this.#reply.failed(error);
+  }
+}
+
 /** Ends one attempt that has no response head after `ms`. Retries come from outside. */
-export function attemptTimeout(ms: number, deps: TimeoutDeps): Filter {
-  return (next) => async (request) => {
-    const timer = new Deadline(request, 'perTryTimeout', deps);
-    deps.wheel.add(timer, deps.clock.now() + ms);
-    try {
-      return await next(request);
-    } finally {
-      deps.wheel.remove(timer);
-    }
+export function attemptTimeout(ms: number, deps: TimeoutDeps): (next: Send) => Send {
+  return (next) => (request, reply) => {
+    const timed = new TimedAttempt(request, deps, reply);
+    deps.wheel.add(timed, deps.clock.now() + ms);
+    next(request, timed);
   };
 }

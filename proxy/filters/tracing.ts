@@ -51,7 +51,7 @@ export function tracing(options: TracingOptions): Filter {
       return next(request);
     }
     info.spanId = spanId(options.random);
-    request.headers.set('traceparent', `00-${info.traceId}-${info.spanId}-${info.sampled ? '01' : '00'}`);
+    request.headers.put('traceparent', `00-${info.traceId}-${info.spanId}-${info.sampled ? '01' : '00'}`);
     writeB3(request.headers, info);
     if (sendSpan !== undefined && info.sampled) {
       (info.filterState ??= new Map()).set('span', options.kind);

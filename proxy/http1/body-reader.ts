@@ -14,9 +14,6 @@ const EXTENSION_BYTES_MAX = 16 * 1024;
 /** Bodies shorter than this come in a read or two: not worth a buffer of their own. */
 const OWN_BUFFER_BYTES_MIN = 64 * 1024;
 
-/** Longer bodies are cheaper as buffers. */
-export const TEXT_BYTES_MAX = 8 * 1024;
-
 const LENGTH = 0;
 const CHUNKED = 1;
 const CLOSE = 2;

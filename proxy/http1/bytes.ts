@@ -1,5 +1,8 @@
 /** Latin1 in and out of buffers by the direct methods, which cost half of what `toString('latin1')` and `write(…, 'latin1')` do. */
 
+/** Bodies up to this size travel as text with their head; longer ones are cheaper as buffers. */
+export const TEXT_BYTES_MAX = 8 * 1024;
+
 interface Latin1Buffer {
   latin1Slice(from: number, to: number): string;
   latin1Write(text: string, at: number): number;

@@ -3,13 +3,14 @@ import type { Socket } from 'node:net';
 import { ProxyError } from '../errors.ts';
 import { Headers } from '../headers.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
-import { BodyReader, TEXT_BYTES_MAX } from './body-reader.ts';
+import { BodyReader } from './body-reader.ts';
 import { isWhole } from './body.ts';
 import type { BodySource } from './body.ts';
-import { headText } from './bytes.ts';
+import { TEXT_BYTES_MAX, headText } from './bytes.ts';
 import { bad, checkLineEnds } from './fields.ts';
 import { newResponseHead, readResponseHead } from './head.ts';
 import type { HeadLimits } from './head.ts';
+import { Output } from './output.ts';
 import { kept, readFrom, stopReadFrom, wasReset } from './reading.ts';
 import { BodyWriter, requestHead, writeMessage } from './write.ts';
 import type { WriterOwner } from './write.ts';
@@ -57,6 +58,7 @@ const HEAD_READ = newResponseHead();
 
 export class ClientConnection implements BodySource, WriterOwner {
   readonly socket: Socket;
+  readonly #output: Output;
   readonly #owner: ClientOwner;
   readonly #limits: ClientLimits;
   #state = IDLE;
@@ -81,6 +83,7 @@ export class ClientConnection implements BodySource, WriterOwner {
 
   constructor(socket: Socket, owner: ClientOwner, limits: ClientLimits) {
     this.socket = socket;
+    this.#output = new Output(socket);
     this.#owner = owner;
     this.#limits = limits;
     socket.setNoDelay(true);
@@ -125,17 +128,18 @@ export class ClientConnection implements BodySource, WriterOwner {
     const body = request.body;
     if (body === undefined) {
       this.#sent = true;
-      this.socket.write(head, 'latin1');
+      this.#output.later(head);
     } else if (isWhole(body)) {
       this.#sent = true;
-      writeMessage(this.socket, head, body);
+      writeMessage(this.#output, head, body);
     } else {
       this.#sent = false;
-      this.#writer = new BodyWriter(this.socket, this, body, body.length === undefined ? 'chunked' : 'length');
-      this.socket.cork();
-      this.socket.write(head, 'latin1');
+      const socket = this.#output.now();
+      this.#writer = new BodyWriter(socket, this, body, body.length === undefined ? 'chunked' : 'length');
+      socket.cork();
+      socket.write(head, 'latin1');
       this.#writer.start();
-      this.socket.uncork();
+      socket.uncork();
     }
   }
 

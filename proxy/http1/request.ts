@@ -26,6 +26,7 @@ export function newRequestInfo(): RequestInfo {
     responseDetails: '',
     requestBytes: 0,
     responseBytes: 0,
+    answeredMs: 0,
     deadlineMs: 0,
     hash: undefined,
     filterState: undefined,

@@ -1,10 +1,10 @@
 /** The answering half of a server connection: one exchange at a time, from the service's promise to the last byte written. */
-import type { Socket } from 'node:net';
 import { ProxyError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
 import type { Body, ProxyRequest, ProxyResponse, Service } from '../service.ts';
 import { isWhole } from './body.ts';
 import type { ErrorResponse } from './error-response.ts';
+import type { Output } from './output.ts';
 import { cutOff } from './reading.ts';
 import { continueLine, interimHead, responseHead } from './respond.ts';
 import type { Http1Settings } from './settings.ts';
@@ -22,7 +22,7 @@ export interface ResponderOwner {
 }
 
 export class Responder implements WriterOwner {
-  readonly #socket: Socket;
+  readonly #output: Output;
   readonly #owner: ResponderOwner;
   readonly #service: Service;
   readonly #settings: Http1Settings;
@@ -37,8 +37,8 @@ export class Responder implements WriterOwner {
   /** May the connection take another request after this one? */
   keepAlive = true;
 
-  constructor(socket: Socket, owner: ResponderOwner, service: Service, settings: Http1Settings, errors: ErrorResponse) {
-    this.#socket = socket;
+  constructor(output: Output, owner: ResponderOwner, service: Service, settings: Http1Settings, errors: ErrorResponse) {
+    this.#output = output;
     this.#owner = owner;
     this.#service = service;
     this.#settings = settings;
@@ -78,7 +78,7 @@ export class Responder implements WriterOwner {
   sendContinue(): void {
     if (!this.#continueWanted || this.headSent || this.request === undefined) return;
     this.#continueWanted = false;
-    this.#socket.write(continueLine, 'latin1');
+    this.#output.later(continueLine);
   }
 
   /** Answers with the error, unless an answer is on its way already. */
@@ -112,26 +112,27 @@ export class Responder implements WriterOwner {
     this.headSent = true;
     this.response = response;
     if (response.tunnel !== undefined) {
-      this.#socket.write(head, 'latin1');
+      this.#output.later(head);
       this.#owner.tunnelOpened(response);
     } else if (bodiless) {
       body?.cancel(new ProxyError('internal', 'This answer has no body.'));
-      this.#socket.write(head, 'latin1');
+      this.#output.later(head);
       this.#owner.answerWritten();
     } else if (isWhole(body)) {
       request.info.responseBytes = bodyLength(body)!;
-      writeMessage(this.#socket, head, body);
+      writeMessage(this.#output, head, body);
       this.#owner.answerWritten();
     } else this.#stream(head, body, closeDelimited);
   }
 
   #stream(head: string, body: Body, closeDelimited: boolean): void {
-    const writer = new BodyWriter(this.#socket, this, body, body.length !== undefined ? 'length' : closeDelimited ? 'none' : 'chunked');
+    const socket = this.#output.now();
+    const writer = new BodyWriter(socket, this, body, body.length !== undefined ? 'length' : closeDelimited ? 'none' : 'chunked');
     this.#writer = writer;
-    this.#socket.cork();
-    this.#socket.write(head, 'latin1');
+    socket.cork();
+    socket.write(head, 'latin1');
     writer.start();
-    this.#socket.uncork();
+    socket.uncork();
   }
 
   #interim(status: number, reason: string, headers: Headers): void {
@@ -140,7 +141,7 @@ export class Responder implements WriterOwner {
       if (!this.#continueWanted && !this.#settings.proxy100Continue) return;
       this.#continueWanted = false;
     }
-    this.#socket.write(interimHead(status, reason, headers), 'latin1');
+    this.#output.later(interimHead(status, reason, headers));
   }
 
   /** The socket has room again. */
@@ -166,7 +167,7 @@ export class Responder implements WriterOwner {
       noteError(this.request, error);
     }
     // Never a clean end: the client must see that something is missing (RFC 9112 section 8).
-    cutOff(this.#socket);
+    cutOff(this.#output.now());
   }
 
   /** The client is gone: stops the flow of the answer and the work on the request. */
@@ -189,7 +190,7 @@ export class Responder implements WriterOwner {
     const response = this.response;
     this.request = undefined;
     this.response = undefined;
-    request.onDone?.(response);
+    request.onDone?.(response, request);
   }
 }
 

@@ -2,19 +2,20 @@
 import type { Socket } from 'node:net';
 import { ProxyError } from '../errors.ts';
 import type { ProxyResponse } from '../service.ts';
-import { BodyReader, TEXT_BYTES_MAX } from './body-reader.ts';
+import { BodyReader } from './body-reader.ts';
 import type { BodySource } from './body.ts';
-import { headText } from './bytes.ts';
+import { TEXT_BYTES_MAX, headText } from './bytes.ts';
 import { errorResponse } from './error-response.ts';
 import { checkPartialHead, newRequestHead, readRequestHead } from './head.ts';
 import type { Http1Connection, Http1Options } from './options.ts';
+import { Output } from './output.ts';
+import { Pace } from './pace.ts';
 import { cutOff, kept, readFrom, stopReadFrom } from './reading.ts';
 import { expectsContinue, newRequest, redirectFor } from './request.ts';
 import { responseHead } from './respond.ts';
 import { Responder } from './responder.ts';
 import type { ResponderOwner } from './responder.ts';
 import type { Http1Settings } from './settings.ts';
-import { bodyTooSlow } from './slow.ts';
 import { sweepOf } from './sweep.ts';
 import type { Sweep, Swept } from './sweep.ts';
 import { Splice } from './tunnel.ts';
@@ -56,6 +57,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   readonly #settings: Http1Settings;
   readonly #sweep: Sweep;
   readonly #reader: BodyReader;
+  readonly #output: Output;
   readonly #responder: Responder;
   #state = HEAD;
   #pending: Buffer | undefined;
@@ -67,14 +69,10 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   #discarded = 0;
   /** When to cut the connection after its last answer; 0 = not yet. */
   #closeAtMs = 0;
-  readonly #openedMs: number;
-  #activeMs: number;
-  /** Start of the head or the part of a body that is being read. */
-  #readingSinceMs: number;
-  /** Body bytes read before then, so that time spent on hold is not held against the client. */
-  #bytesBefore = 0;
-  #writtenBefore = 0;
+  readonly #pace: Pace;
   #drainSinceMs = 0;
+  /** The client takes its answers too slowly: the next request waits until the socket has room. */
+  #full = false;
   closed = false;
   requests = 0;
 
@@ -83,13 +81,14 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#options = options;
     this.#settings = options.settings;
     this.#reader = new BodyReader(this, options.settings);
-    this.#responder = new Responder(socket, this, options.service, options.settings, options.errorResponse ?? errorResponse);
+    this.#output = new Output(socket);
+    this.#responder = new Responder(this.#output, this, options.service, options.settings, options.errorResponse ?? errorResponse);
     this.#sweep = sweepOf(options.clock);
     this.#sweep.add(this);
-    this.#openedMs = this.#activeMs = this.#readingSinceMs = this.#sweep.nowMs;
+    this.#pace = new Pace(options.settings, this.#sweep.nowMs);
     socket.allowHalfOpen = true;
     socket.setNoDelay(true);
-    socket.on('drain', () => this.#responder.drained());
+    socket.on('drain', () => this.#drained());
     socket.on('end', () => this.#onEnd());
     // What an error means is in the `close` that follows it.
     socket.on('error', () => undefined);
@@ -113,7 +112,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
 
   /** Takes `buffer[0, bytes)`, which stands only until this returns. */
   read(buffer: Buffer, bytes: number): void {
-    this.#activeMs = this.#sweep.nowMs;
+    this.#pace.activeMs = this.#sweep.nowMs;
     switch (this.#state) {
       case HEAD:
         this.#readHead(buffer, bytes);
@@ -150,7 +149,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     try {
       if (end === -1 || end > limit) {
         checkPartialHead(text, at, this.#searched, this.#settings);
-        if (this.#searched === 0) this.#readingSinceMs = this.#sweep.nowMs;
+        if (this.#searched === 0) this.#pace.readingSinceMs = this.#sweep.nowMs;
         this.#pending = kept(buffer.subarray(0, bytes));
         this.#searched = bytes;
         return;
@@ -171,8 +170,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     const redirect = request.path === head.path ? undefined : redirectFor(request);
     const reader = this.#reader;
     this.requests++;
-    this.#readingSinceMs = this.#sweep.nowMs;
-    this.#bytesBefore = this.#writtenBefore = 0;
+    this.#pace.requestBegins(this.#sweep.nowMs);
     const last = settings.maxRequestsPerConnection > 0 && this.requests >= settings.maxRequestsPerConnection;
     this.#state = BODY;
     const length = head.contentLength;
@@ -228,8 +226,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   resumeReading(): void {
     if (!this.#held || this.#state === TUNNEL) return;
     this.#held = false;
-    this.#readingSinceMs = this.#sweep.nowMs;
-    this.#bytesBefore = this.#reader.bytes;
+    this.#pace.readingResumes(this.#sweep.nowMs, this.#reader.bytes);
     this.socket.resume();
   }
 
@@ -256,10 +253,20 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     }
     this.#options.events?.requestEnded?.();
     responder.done();
-    if (!responder.keepAlive) {
-      this.#close();
-      return;
-    }
+    if (!responder.keepAlive) return this.#close();
+    // Answers that nobody takes must not pile up: who pipelines reads as fast as he asks.
+    this.#full = this.#output.waitingBytes > AHEAD_BYTES_MAX;
+    return this.#full ? this.holdReading() : this.#nextRequest();
+  }
+
+  #drained(): void {
+    this.#responder.drained();
+    if (!this.#full) return;
+    this.#full = false;
+    this.#nextRequest();
+  }
+
+  #nextRequest(): void {
     this.#state = HEAD;
     const pending = this.#pending;
     this.#pending = undefined;
@@ -275,7 +282,8 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#state = TUNNEL;
     this.#sweep.remove(this);
     stopReadFrom(this.socket);
-    if (tunnel.head.length > 0) this.socket.write(tunnel.head);
+    const socket = this.#output.now();
+    if (tunnel.head.length > 0) socket.write(tunnel.head);
     if (ahead !== undefined) tunnel.socket.write(ahead);
     const splice = new Splice(this.socket, tunnel.socket, this.#sweep, this.#settings.streamIdleTimeoutMs);
     splice.start(this.#halfClosed, () => {
@@ -296,7 +304,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#reader.drop()?.fail(error);
     const response = (this.#options.errorResponse ?? errorResponse)(undefined, error);
     const head = responseHead(undefined, response, false, false, 1, false, this.#settings);
-    writeWhole(this.socket, head, response.body?.whole ?? Buffer.alloc(0));
+    writeWhole(this.#output, head, response.body?.whole ?? Buffer.alloc(0));
     this.#close();
   }
 
@@ -311,7 +319,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#discard();
     const { request, headSent } = this.#responder;
     body?.fail(error);
-    if (headSent) cutOff(this.socket);
+    if (headSent) cutOff(this.#output.now());
     else {
       this.#responder.fail(error);
       request?.abort?.(error);
@@ -330,7 +338,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   #close(): void {
     this.#discard();
     this.#closeAtMs = this.#sweep.nowMs + DISCARD_MS;
-    this.socket.end();
+    this.#output.now().end();
   }
 
   #onEnd(): void {
@@ -355,45 +363,35 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
 
   sweep(nowMs: number): void {
     const settings = this.#settings;
+    const pace = this.#pace;
     if (this.#closeAtMs > 0) {
       if (nowMs >= this.#closeAtMs) this.socket.destroy();
       return;
     }
-    const old = settings.maxConnectionDurationMs > 0 && nowMs - this.#openedMs >= settings.maxConnectionDurationMs;
+    const old = pace.isOld(nowMs);
     if (this.#responder.request !== undefined) {
       if (old) this.drain();
       this.#sweepExchange(nowMs);
-      return;
-    }
-    if (this.#pending !== undefined || this.requests === 0) {
-      const headMs = settings.requestHeadersTimeoutMs;
-      if (headMs === 0 || nowMs - this.#readingSinceMs < headMs) return;
+    } else if (this.#full) {
+      if (pace.isSilent(nowMs, settings.streamIdleTimeoutMs)) this.socket.destroy();
+    } else if (this.#pending !== undefined || this.requests === 0) {
+      if (!pace.isHeadLate(nowMs)) return;
       if (this.#pending === undefined) this.socket.destroy();
       else this.#refuse(new ProxyError('requestHeaderTimeout'));
-      return;
+    } else {
+      const drained = this.#draining && nowMs - this.#drainSinceMs >= settings.drainTimeoutMs;
+      if (old || drained || pace.isSilent(nowMs, settings.idleTimeoutMs)) this.#close();
     }
-    const idle = settings.idleTimeoutMs > 0 && nowMs - this.#activeMs >= settings.idleTimeoutMs;
-    const drained = this.#draining && nowMs - this.#drainSinceMs >= settings.drainTimeoutMs;
-    if (idle || old || drained) this.#close();
   }
 
   #sweepExchange(nowMs: number): void {
-    const settings = this.#settings;
     const responder = this.#responder;
-    const written = responder.writtenBytes;
-    if (written !== this.#writtenBefore) {
-      this.#writtenBefore = written;
-      this.#activeMs = nowMs;
-    }
-    if (this.#state === BODY && !this.#held && this.#isSlow(nowMs)) this.#breakRequest(new ProxyError('requestTimeout'));
-    else if (settings.streamIdleTimeoutMs > 0 && nowMs - this.#activeMs >= settings.streamIdleTimeoutMs) {
-      this.#abandon(new ProxyError('streamIdleTimeout'));
-    }
-  }
-
-  #isSlow(nowMs: number): boolean {
     const reader = this.#reader;
-    const bytes = reader.bytes - this.#bytesBefore;
-    return bodyTooSlow(this.#settings, nowMs, this.#responder.request!.startMs, this.#readingSinceMs, reader.body?.length, bytes);
+    const pace = this.#pace;
+    pace.wrote(responder.writtenBytes, nowMs);
+    const slow =
+      this.#state === BODY && !this.#held && pace.isBodySlow(nowMs, responder.request!.startMs, reader.body?.length, reader.bytes);
+    if (slow) this.#breakRequest(new ProxyError('requestTimeout'));
+    else if (pace.isSilent(nowMs, this.#settings.streamIdleTimeoutMs)) this.#abandon(new ProxyError('streamIdleTimeout'));
   }
 }

@@ -4,9 +4,10 @@ import { ProxyError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
 import type { Body, BodySink, ProxyRequest } from '../service.ts';
 import { TextBody } from './body.ts';
-import { writeLatin1 } from './bytes.ts';
+import { TEXT_BYTES_MAX, latin1, writeLatin1 } from './bytes.ts';
 import { TARGET, TOKEN, VALUE, all } from './chars.ts';
 import { lastChunk } from './chunked.ts';
+import type { Output } from './output.ts';
 
 /** How a body that flows is framed: `none` ends with the connection. */
 export type Framing = 'length' | 'chunked' | 'none';
@@ -63,25 +64,29 @@ export function responseFields(status: number, reason: string, headers: Headers)
 const JOINED_BYTES_MAX = 16 * 1024;
 
 /** Writes a head and a whole body in one call. */
-export function writeMessage(socket: Socket, head: string, body: Body): boolean {
-  if (body instanceof TextBody) return socket.write(head + body.text, 'latin1');
-  return writeWhole(socket, head, body.whole!);
+export function writeMessage(output: Output, head: string, body: Body): void {
+  if (body instanceof TextBody) output.later(head + body.text);
+  else writeWhole(output, head, body.whole!);
 }
 
 /** The same with the bytes of a body. */
-export function writeWhole(socket: Socket, head: string, body: Buffer): boolean {
-  if (body.length === 0) return socket.write(head, 'latin1');
+export function writeWhole(output: Output, head: string, body: Buffer): void {
+  if (body.length <= TEXT_BYTES_MAX) {
+    output.later(body.length === 0 ? head : head + latin1(body, 0, body.length));
+    return;
+  }
+  const socket = output.now();
   if (body.length <= JOINED_BYTES_MAX) {
     const joined = Buffer.allocUnsafe(head.length + body.length);
     writeLatin1(joined, head, 0);
     joined.set(body, head.length);
-    return socket.write(joined);
+    socket.write(joined);
+    return;
   }
   socket.cork();
   socket.write(head, 'latin1');
-  const room = socket.write(body);
+  socket.write(body);
   socket.uncork();
-  return room;
 }
 
 /** Who wants to know how the writing of a body ended. */

@@ -11,7 +11,8 @@ import { compileRetryRules } from '../filters/retry-rules.ts';
 import { retry } from '../filters/retry.ts';
 import type { RetryBudget } from '../filters/retry.ts';
 import { attemptTimeout, routeTimeout } from '../filters/timeout.ts';
-import type { ProxyRequest, ProxyResponse, Service } from '../service.ts';
+import { calledBack, promised } from '../promised.ts';
+import type { ProxyRequest, ProxyResponse, Send, Service } from '../service.ts';
 import type { ClusterRef } from '../upstream/cluster-pool.ts';
 import type { UpstreamCluster } from '../upstream/cluster.ts';
 import { takeControls, withControls } from './controls.ts';
@@ -81,9 +82,9 @@ export function compileForward(input: ForwardInput, deps: ForwardDeps): Service 
     }
     rewriteHost?.(request);
     mirrors?.(request);
-    if (controls === undefined) return usual(request);
+    if (controls === undefined) return promised(usual, request);
     // Few requests bring headers of this kind, so they may pay for a chain of their own.
-    return compileAttempts(input, deps, controls)(request);
+    return promised(compileAttempts(input, deps, controls), request);
   };
   return gate(action, withResponse(input, hash, send));
 }
@@ -114,57 +115,53 @@ function withResponse(input: ForwardInput, hash: CompiledHash | undefined, send:
 }
 
 /** The time-outs, the retries and the cluster, with what a request asked for on top of what the route says. */
-function compileAttempts(input: ForwardInput, deps: ForwardDeps, controls: Controls): Service {
+function compileAttempts(input: ForwardInput, deps: ForwardDeps, controls: Controls): Send {
   const { action, path } = input;
   const clusterOf = compileTarget(input, deps);
-  let service = compileSend(input, clusterOf, deps.openTunnel);
+  let send = compileSend(input, clusterOf, deps.openTunnel);
   const timeoutMs = controls.timeoutMs ?? action.timeoutMs;
   const policy = withControls(input.retryPolicy, controls);
   const perTryMs = controls.perTryTimeoutMs ?? policy?.perTryTimeoutMs ?? 0;
   // A per-try time-out that is no shorter than the whole cannot come first.
   const perTry = perTryMs > 0 && (timeoutMs === 0 || perTryMs < timeoutMs) ? perTryMs : 0;
   const { clock, random, wheel } = deps;
-  if (timeoutMs > 0) service = expecting(service, { tryMs: perTry > 0 ? perTry : timeoutMs, wholeMs: timeoutMs }, clock);
+  if (timeoutMs > 0) send = expecting(send, { tryMs: perTry > 0 ? perTry : timeoutMs, wholeMs: timeoutMs }, clock);
   const onTimeout = (code: ErrorCode, request: ProxyRequest): void => {
     const stats = clusterOf(request)?.stats;
     if (code === 'perTryTimeout') stats?.rqPerTryTimeout.inc();
     else if (code === 'upstreamTimeout') stats?.rqTimeout.inc();
   };
-  if (perTry > 0) service = attemptTimeout(perTry, { clock, wheel, onTimeout })(service);
+  if (perTry > 0) send = attemptTimeout(perTry, { clock, wheel, onTimeout })(send);
   const attemptCountInRequest = input.attemptCountInRequest
     ? (request: ProxyRequest): void => request.headers.set(ATTEMPT_COUNT, String(request.info.attemptCount))
     : undefined;
   if (policy !== undefined) {
     const rules = compileRetryRules(policy, `${path}.retry_policy`);
     const budget = (request: ProxyRequest): RetryBudget | undefined => clusterOf(request)?.limits[action.priority];
-    service = retry(
-      rules,
-      { clock, random, wheel, budget, counters: (request) => clusterOf(request)?.stats },
-      attemptCountInRequest,
-    )(service);
-  } else service = onlyAttempt(service, attemptCountInRequest);
+    send = retry(rules, { clock, random, wheel, budget, counters: (request) => clusterOf(request)?.stats }, attemptCountInRequest)(send);
+  } else send = onlyAttempt(send, attemptCountInRequest);
   const idleTimeoutMs = action.idleTimeoutMs ?? deps.streamIdleTimeoutMs ?? 0;
   const timeouts = routeTimeout({ timeoutMs, idleTimeoutMs, maxDurationMs: action.maxStreamDurationMs ?? 0 }, { clock, wheel, onTimeout });
-  if (timeouts !== undefined) service = timeouts(service);
-  return service;
+  if (timeouts !== undefined) send = timeouts(send);
+  return send;
 }
 
 /** The first and only attempt, counted. */
-function onlyAttempt(next: Service, onAttempt: ((request: ProxyRequest) => void) | undefined): Service {
-  return (request) => {
+function onlyAttempt(next: Send, onAttempt: ((request: ProxyRequest) => void) | undefined): Send {
+  return (request, reply) => {
     request.info.attemptCount = 1;
     onAttempt?.(request);
-    return next(request);
+    next(request, reply);
   };
 }
 
 /** Tells the upstream how long somebody will wait for it: a later try has no more than what is left. */
-function expecting(next: Service, { tryMs, wholeMs }: { readonly tryMs: number; readonly wholeMs: number }, clock: Clock): Service {
+function expecting(next: Send, { tryMs, wholeMs }: { readonly tryMs: number; readonly wholeMs: number }, clock: Clock): Send {
   const first = String(tryMs);
-  return (request) => {
+  return (request, reply) => {
     const leftMs = request.info.attemptCount > 1 ? wholeMs - (clock.now() - request.startMs) : wholeMs;
-    request.headers.set(EXPECTED_TIMEOUT, leftMs >= tryMs ? first : String(Math.max(1, Math.floor(leftMs))));
-    return next(request);
+    request.headers.put(EXPECTED_TIMEOUT, leftMs >= tryMs ? first : String(Math.max(1, Math.floor(leftMs))));
+    next(request, reply);
   };
 }
 
@@ -182,20 +179,17 @@ function compileTarget({ target }: ForwardInput, deps: ForwardDeps): ClusterOf {
   };
 }
 
-function compileSend({ action, target }: ForwardInput, clusterOf: ClusterOf, openTunnel: ForwardDeps['openTunnel']): Service {
+function compileSend({ action, target }: ForwardInput, clusterOf: ClusterOf, openTunnel: ForwardDeps['openTunnel']): Send {
   const autoHost = action.hostRewrite?.kind === 'auto';
   const { priority, clusterNotFoundStatus } = action;
   const terminates = action.upgradeConfigs.some((config) => config.terminates === true);
   const name = target.kind === 'cluster' ? `cluster ${target.cluster}` : `cluster named by header ${target.header}`;
-  return (request) => {
+  return (request, reply) => {
     const cluster = clusterOf(request);
-    if (cluster !== undefined) {
-      if (!terminates || request.upgrade !== 'connect') return cluster.send(request, priority, autoHost);
-      return openTunnel === undefined
-        ? Promise.reject(new ProxyError('upgradeFailed', 'No tunnel ends here.'))
-        : openTunnel(request, cluster);
-    }
-    return Promise.reject(new ProxyError(NOT_FOUND[clusterNotFoundStatus], `There is no ${name}.`));
+    if (cluster === undefined) reply.failed(new ProxyError(NOT_FOUND[clusterNotFoundStatus], `There is no ${name}.`));
+    else if (!terminates || request.upgrade !== 'connect') cluster.start(request, priority, autoHost, reply);
+    else if (openTunnel === undefined) reply.failed(new ProxyError('upgradeFailed', 'No tunnel ends here.'));
+    else calledBack((asked) => openTunnel(asked, cluster))(request, reply);
   };
 }
 

@@ -17,7 +17,7 @@ import type {
 } from '../../xds/snapshot.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
 import { ClusterPool } from '../upstream/cluster-pool.ts';
-import { FakeBody, FakeSink, fakeRequest, fakeResponse } from '../upstream/fakes.ts';
+import { FakeBody, FakeSink, fakePool, fakeRequest, fakeResponse } from '../upstream/fakes.ts';
 import { compileRoutes } from './router.ts';
 import type { RouterDeps } from './router.ts';
 
@@ -118,14 +118,12 @@ function world(config: RouteConfiguration | readonly Route[], deps: Partial<Rout
     random,
     log: silentLog,
     metrics: registry,
-    makePool: (endpoint, { name }) => ({
-      send: (request) => {
+    makePool: (endpoint, { name }) =>
+      fakePool((request) => {
         sent.push({ cluster: name, request, authority: request.authority, path: request.path });
         expect(endpoint.hostname).toBe(`${name}.internal`);
         return state.answer(name, request);
-      },
-      drain: () => undefined,
-    }),
+      }),
   });
   const names = ['a', 'b', 'c', 'd'];
   const assignment = (name: string): LoadAssignment => ({

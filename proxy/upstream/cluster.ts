@@ -2,7 +2,8 @@
 import type { Registry } from '../../lib/metrics.ts';
 import type { Address, Cluster, LoadAssignment } from '../../xds/snapshot.ts';
 import { ProxyError } from '../errors.ts';
-import type { Picker, ProxyRequest, ProxyResponse } from '../service.ts';
+import { promised } from '../promised.ts';
+import type { Picker, ProxyRequest, ProxyResponse, Reply } from '../service.ts';
 import { Dispatch } from './dispatch.ts';
 import { ClusterStats } from './cluster-stats.ts';
 import { endpointKey, poolSettings } from './compile-cluster.ts';
@@ -217,12 +218,16 @@ export class UpstreamCluster {
 
   /**
    * Sends one attempt: breaker, pick, endpoint; counts until the answer's last byte. With `autoHost` the endpoint's host name becomes the
-   * request's authority. Rejects with `ProxyError`.
+   * request's authority.
    */
+  start(request: ProxyRequest, priority: Priority, autoHost: boolean, reply: Reply): void {
+    if (this.config.aggregateClusters === undefined) this.#dispatch.attempt(request, priority, autoHost, reply);
+    else this.#preferred(request, priority, autoHost, reply);
+  }
+
+  /** The same with a promise. Rejects with `ProxyError`. */
   send(request: ProxyRequest, priority: Priority = 'DEFAULT', autoHost = false): Promise<ProxyResponse> {
-    return this.config.aggregateClusters === undefined
-      ? this.#dispatch.attempt(request, priority, autoHost)
-      : this.#preferred(request, priority, autoHost);
+    return promised((sent, reply) => this.start(sent, priority, autoHost, reply), request);
   }
 
   /** Lets go of timers and connections; requests under way finish. */
@@ -239,7 +244,7 @@ export class UpstreamCluster {
   }
 
   /** An aggregate sends through the first cluster that has somebody available, else through the last there is, whose error then tells. */
-  #preferred(request: ProxyRequest, priority: Priority, autoHost: boolean): Promise<ProxyResponse> {
+  #preferred(request: ProxyRequest, priority: Priority, autoHost: boolean, reply: Reply): void {
     let last: UpstreamCluster | undefined;
     for (const name of this.config.aggregateClusters ?? []) {
       const candidate = this.#find(name);
@@ -247,9 +252,8 @@ export class UpstreamCluster {
       last = candidate;
       if (candidate.available) break;
     }
-    if (last === undefined)
-      return Promise.reject(new ProxyError('noHealthyEndpoint', `None of the clusters of aggregate ${this.name} exists.`));
-    return last.send(request, priority, autoHost);
+    if (last !== undefined) last.start(request, priority, autoHost, reply);
+    else reply.failed(new ProxyError('noHealthyEndpoint', `None of the clusters of aggregate ${this.name} exists.`));
   }
 
   #poolCluster(): PoolCluster {

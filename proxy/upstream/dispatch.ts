@@ -4,11 +4,12 @@ import type { Clock } from '../../lib/clock.ts';
 import type { Random } from '../../lib/random.ts';
 import { observeLatency } from '../balancers/peak-ewma.ts';
 import { ProxyError } from '../errors.ts';
-import type { Picker, ProxyRequest, ProxyResponse } from '../service.ts';
+import type { Picker, ProxyRequest, ProxyResponse, Reply } from '../service.ts';
 import { BodyTap } from './body-tap.ts';
 import type { ClusterStats } from './cluster-stats.ts';
 import type { Priority } from './cluster.ts';
 import type { Endpoint } from './endpoint.ts';
+import { PoolExchange } from './exchange.ts';
 import type { Ejections } from './ejections.ts';
 import type { Limits } from './limits.ts';
 import type { Member } from './member.ts';
@@ -47,47 +48,53 @@ export class Dispatch {
     this.#ejections = ejections;
   }
 
-  async attempt(request: ProxyRequest, priority: Priority, autoHost: boolean): Promise<ProxyResponse> {
-    const limits = this.#source.limits[priority];
+  /** Sends one attempt. What refuses it may call the reply before this returns. */
+  attempt(request: ProxyRequest, priority: Priority, autoHost: boolean, reply: Reply): void {
+    const source = this.#source;
+    const limits = source.limits[priority];
     const info = request.info;
-    info.clusterName = this.#source.name;
-    const drop = this.#source.dropPercent;
+    info.clusterName = source.name;
+    const drop = source.dropPercent;
     if (drop > 0 && this.#random() * 100 < drop) {
-      this.#source.stats.dropped.inc();
-      throw new ProxyError('dropOverload');
+      source.stats.dropped.inc();
+      reply.failed(new ProxyError('dropOverload'));
+      return;
     }
     const member = this.#choose(request);
     if (member === undefined) {
-      this.#source.stats.noneHealthy.inc();
+      source.stats.noneHealthy.inc();
       this.#refused();
-      throw new ProxyError(
-        'noHealthyEndpoint',
-        this.#source.warm ? '' : `The endpoints of cluster ${this.#source.name} are not known yet.`,
-      );
+      reply.failed(new ProxyError('noHealthyEndpoint', source.warm ? '' : `The endpoints of cluster ${source.name} are not known yet.`));
+      return;
     }
     if (!limits.requests.tryTake()) {
       if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
       this.#refused();
-      throw new ProxyError('overflow', `Cluster ${this.#source.name} has ${limits.requests.max} requests under way.`);
+      reply.failed(new ProxyError('overflow', `Cluster ${source.name} has ${limits.requests.max} requests under way.`));
+      return;
     }
     info.endpoint = member;
     if (autoHost && member.hostname !== '') request.authority = member.hostname;
     member.active++;
     member.requests++;
-    if (this.#source.panic) this.#source.stats.panic.inc();
+    if (source.panic) source.stats.panic.inc();
     const startMs = info.attemptCount > 1 ? this.#clock.now() : request.startMs;
-    let response: ProxyResponse;
-    try {
-      response = await member.send(request);
-    } catch (thrown) {
-      const error = ProxyError.from(thrown);
-      this.#failed(member, error);
-      this.#release(member, limits);
-      throw error;
-    }
-    this.#answered(member, response, startMs);
+    member.start(new Attempt(request, this, member, limits, startMs, reply));
+  }
+
+  /** For the attempt: the response head is there. */
+  answered(attempt: Attempt, response: ProxyResponse): void {
+    const { member, limits, reply } = attempt;
+    this.#answered(member, response, attempt.startMs, attempt.request);
     this.#watchEnd(member, limits, response);
-    return response;
+    reply.answered(response);
+  }
+
+  /** For the attempt: there will be no answer. */
+  failed(attempt: Attempt, error: ProxyError): void {
+    this.#failed(attempt.member, error);
+    this.#release(attempt.member, attempt.limits);
+    attempt.reply.failed(error);
   }
 
   #choose(request: ProxyRequest): Member | undefined {
@@ -123,14 +130,16 @@ export class Dispatch {
     return best;
   }
 
-  #answered(member: Member, response: ProxyResponse, startMs: number): void {
+  #answered(member: Member, response: ProxyResponse, startMs: number, request: ProxyRequest): void {
     const nowMs = this.#clock.now();
-    this.#source.stats.rqCompleted.inc();
-    this.#source.stats.answered(response.status);
-    this.#source.stats.rqTime.record(nowMs - startMs);
-    response.headers.set('x-envoy-upstream-service-time', String(Math.round(nowMs - startMs)));
+    const stats = this.#source.stats;
+    const tookMs = nowMs - startMs;
+    request.info.answeredMs = nowMs;
+    stats.rqCompleted.inc();
+    stats.answered(response.status);
+    stats.rqTime.record(tookMs);
     const status = statusOf(response);
-    if (this.#source.needsLatency) observeLatency(member, refuses(status) ? Math.max(REFUSAL_MS, nowMs - startMs) : nowMs - startMs, nowMs);
+    if (this.#source.needsLatency) observeLatency(member, refuses(status) ? Math.max(REFUSAL_MS, tookMs) : tookMs, nowMs);
     if (status >= 500) member.failures++;
     this.#ejections.detector?.onStatus(member.outlier, status, nowMs);
   }
@@ -187,6 +196,32 @@ export class Dispatch {
         this.#ejections.detector?.onLocalFailure(member.outlier, this.#clock.now());
       }
     });
+  }
+}
+
+/** One attempt at one endpoint. */
+class Attempt extends PoolExchange {
+  readonly #dispatch: Dispatch;
+  readonly member: Member;
+  readonly limits: Limits;
+  readonly startMs: number;
+  readonly reply: Reply;
+
+  constructor(request: ProxyRequest, dispatch: Dispatch, member: Member, limits: Limits, startMs: number, reply: Reply) {
+    super(request);
+    this.#dispatch = dispatch;
+    this.member = member;
+    this.limits = limits;
+    this.startMs = startMs;
+    this.reply = reply;
+  }
+
+  answered(response: ProxyResponse): void {
+    this.#dispatch.answered(this, response);
+  }
+
+  over(error: ProxyError): void {
+    this.#dispatch.failed(this, error);
   }
 }
 

@@ -1,6 +1,7 @@
 /** One address that requests can be sent to, with the state that outlives configuration. */
 import type { Address, JsonObject, Locality } from '../../xds/snapshot.ts';
-import type { ProxyRequest, ProxyResponse } from '../service.ts';
+import type { BoundMetrics } from '../filters/istio-metrics.ts';
+import type { PoolExchange } from './exchange.ts';
 
 /** Held in the cluster by key, kept across pushes. Counters are numbers on this object: the hot path touches nothing else. */
 export interface Endpoint {
@@ -24,14 +25,14 @@ export interface Endpoint {
   latencyMs?: number;
   /** Clock reading of the last measurement. */
   latencyAtMs?: number;
-  /** Sends one attempt: takes a connection from its pool, writes, answers when the response head is there. */
-  send(request: ProxyRequest): Promise<ProxyResponse>;
+  /** The metrics filter's own: what it bound to this endpoint. */
+  metrics?: BoundMetrics | undefined;
 }
 
 /** An endpoint's connections. One pool per endpoint and cluster; the cluster makes it, uses it and drains it. */
 export interface Pool {
-  /** Takes or opens a connection, writes the request, answers when the response head is there. Rejects with `ProxyError`. */
-  send(request: ProxyRequest): Promise<ProxyResponse>;
+  /** Takes or opens a connection, writes the request, tells the exchange when the response head is there. */
+  start(exchange: PoolExchange): void;
   /** No new requests will come: close idle connections now and busy ones as they finish. */
   drain(): void;
 }

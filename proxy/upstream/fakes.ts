@@ -1,9 +1,10 @@
 /** Stand-ins for tests of everything above sockets: requests, answers, flowing bodies and endpoints without a network. */
-import type { ProxyError } from '../errors.ts';
+import { ProxyError } from '../errors.ts';
 import { Headers } from '../headers.ts';
 import { newRequestInfo } from '../http1/request.ts';
-import type { Body, BodySink, DownstreamConnection, ProxyRequest, ProxyResponse, RequestInfo } from '../service.ts';
-import type { Endpoint } from './endpoint.ts';
+import { calledBack, promised } from '../promised.ts';
+import type { Body, BodySink, DownstreamConnection, ProxyRequest, ProxyResponse, RequestInfo, Send, Service } from '../service.ts';
+import type { Endpoint, Pool } from './endpoint.ts';
 
 export const fakeConnection: DownstreamConnection = {
   id: 1,
@@ -116,7 +117,25 @@ export function fakeEndpoint(key: string, fields: Partial<Endpoint> = {}): Endpo
     addedMs: 0,
     latencyMs: 0,
     latencyAtMs: 0,
-    send: () => Promise.resolve(fakeResponse()),
     ...fields,
   };
+}
+
+/** A pool that is nothing but a function. */
+export function fakePool(send: Service, drain: () => void = () => undefined): Pool {
+  return {
+    start: (exchange) => {
+      send(exchange.request).then(
+        (response) => exchange.answered(response),
+        (error: unknown) => exchange.over(ProxyError.from(error)),
+      );
+    },
+    drain,
+  };
+}
+
+/** A layer of the inner path around a service, as a service. */
+export function layered(layer: (next: Send) => Send, next: Service): Service {
+  const send = layer(calledBack(next));
+  return (request) => promised(send, request);
 }

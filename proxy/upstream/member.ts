@@ -1,7 +1,7 @@
 /** An endpoint as its cluster holds it: the agreed fields, the pool behind it, and what health and outlier detection know. */
 import type { Address, Cluster, JsonObject, LbEndpoint, Locality } from '../../xds/snapshot.ts';
-import type { ProxyRequest, ProxyResponse } from '../service.ts';
 import type { Endpoint, Pool } from './endpoint.ts';
+import type { PoolExchange } from './exchange.ts';
 import { newOutlierState } from './outlier.ts';
 import type { OutlierState } from './outlier.ts';
 import { slowStartWeight } from './selection.ts';
@@ -21,6 +21,7 @@ export class Member implements Endpoint {
   addedMs: number;
   latencyMs = 0;
   latencyAtMs = 0;
+  metrics: Endpoint['metrics'] = undefined;
   /** What the control plane says. */
   announced: LbEndpoint['health'] = 'UNKNOWN';
   /** What active health checks say; false without any. */
@@ -45,9 +46,10 @@ export class Member implements Endpoint {
     return this.outlier.ejectedUntilMs;
   }
 
-  send(request: ProxyRequest): Promise<ProxyResponse> {
+  /** Sends one attempt through its pool. */
+  start(exchange: PoolExchange): void {
     this.#pool ??= this.#makePool(this);
-    return this.#pool.send(request);
+    this.#pool.start(exchange);
   }
 
   /** The next request opens new connections; those there are finish their work. For changed TLS or protocol settings, and for removal. */

@@ -2,13 +2,15 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../../lib/clock.ts';
 import { ProxyError } from '../errors.ts';
-import { isWhole } from '../http1/body.ts';
 import { ClientConnection, DEFAULT_CLIENT_LIMITS } from '../http1/client.ts';
-import type { ClientLimits, ClientOwner, Exchange } from '../http1/client.ts';
+import type { ClientLimits, ClientOwner } from '../http1/client.ts';
 import { sweepOf } from '../http1/sweep.ts';
 import type { Sweep, Swept } from '../http1/sweep.ts';
-import type { ProxyRequest, ProxyResponse } from '../service.ts';
+import { promised } from '../promised.ts';
+import type { ProxyRequest, ProxyResponse, Reply } from '../service.ts';
 import type { Dial } from './dial.ts';
+import { PlainExchange } from './exchange.ts';
+import type { PoolExchange } from './exchange.ts';
 
 /** The cluster's circuit breaker as pools see it: `try…` counts one if there is room, `release…` takes it back. */
 export interface PoolLimits {
@@ -50,7 +52,9 @@ export interface PoolOptions {
 }
 
 export interface Pool {
-  /** Sends on a waiting connection or a new one. Rejects with `ProxyError`. */
+  /** Sends on a waiting connection or a new one; the exchange hears the outcome. */
+  start(exchange: PoolExchange): void;
+  /** The same with a promise. Rejects with `ProxyError`. */
   send(request: ProxyRequest): Promise<ProxyResponse>;
   /** Takes no more requests (`draining`); idle connections close now, the others after their exchange. */
   drain(): void;
@@ -77,59 +81,6 @@ const DIALS_MAX = 8;
 /** A connection takes requests for this share of the time that its certificates have left, so that the rest finishes before TLS ends it. */
 const CERTIFICATE_SHARE = 0.8;
 const PEER_MARGIN_MS = 1_000;
-
-/** Methods that may be sent twice (RFC 9110 section 9.2.2). */
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
-
-/** One request in the pool: waiting, on a connection, or done. */
-class PoolExchange implements Exchange {
-  readonly request: ProxyRequest;
-  readonly #pool: EndpointPool;
-  #resolve!: (response: ProxyResponse) => void;
-  #reject!: (error: ProxyError) => void;
-  readonly promise: Promise<ProxyResponse>;
-  connection: ClientConnection | undefined;
-  /** On the queue and counted as pending. */
-  waiting = false;
-  #retried = false;
-
-  constructor(pool: EndpointPool, request: ProxyRequest) {
-    this.#pool = pool;
-    this.request = request;
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-  }
-
-  answered(response: ProxyResponse): void {
-    this.#resolve(response);
-  }
-
-  failed(error: ProxyError, unanswered: boolean): void {
-    if (unanswered && !this.#retried && this.#mayRepeat()) {
-      this.#retried = true;
-      this.#pool.repeat(this);
-      return;
-    }
-    this.#reject(error);
-  }
-
-  reject(error: ProxyError): void {
-    this.request.abort = undefined;
-    this.#reject(error);
-  }
-
-  /**
-   * RFC 9112 section 9.3.1: a connection that was used before and closes without a byte of an answer was most likely closed while idle.
-   * Sent again only if the method is idempotent and the body is still all here; the endpoint may have seen the first one.
-   */
-  #mayRepeat(): boolean {
-    const { method, body, upgrade } = this.request;
-    if (this.connection === undefined || this.connection.exchanges < 2) return false;
-    return IDEMPOTENT.has(method) && upgrade === undefined && (body === undefined || isWhole(body));
-  }
-}
 
 class EndpointPool implements Pool, ClientOwner, Swept {
   readonly #options: PoolOptions;
@@ -170,21 +121,27 @@ class EndpointPool implements Pool, ClientOwner, Swept {
   }
 
   send(request: ProxyRequest): Promise<ProxyResponse> {
-    if (this.#draining) return Promise.reject(new ProxyError('draining'));
-    const exchange = new PoolExchange(this, request);
+    return promised(this.#plain, request);
+  }
+
+  readonly #plain = (request: ProxyRequest, reply: Reply): void => this.start(new PlainExchange(request, reply));
+
+  start(exchange: PoolExchange): void {
+    if (this.#draining) {
+      exchange.over(new ProxyError('draining'));
+      return;
+    }
+    exchange.repeat = this.#repeat;
     const connection = this.#takeIdle();
     if (connection === undefined) this.#wait(exchange);
-    else {
-      this.#start(connection, exchange);
-    }
-    return exchange.promise;
+    else this.#begin(connection, exchange);
   }
 
   /** Once more, and only on a fresh connection: other idle ones are likely as dead as the first. */
-  repeat(exchange: PoolExchange): void {
+  readonly #repeat = (exchange: PoolExchange): void => {
     this.#options.events?.raceRetried?.();
     this.#wait(exchange);
-  }
+  };
 
   drain(): void {
     this.#draining = true;
@@ -207,9 +164,10 @@ class EndpointPool implements Pool, ClientOwner, Swept {
       connection.destroy();
       return;
     }
-    for (const exchange of this.#queue) {
+    if (this.#queue.size > 0) {
+      const exchange = this.#queue.values().next().value!;
       this.#unqueue(exchange);
-      this.#start(connection, exchange);
+      this.#begin(connection, exchange);
       return;
     }
     connection.idleSinceMs = this.#sweep.nowMs;
@@ -240,7 +198,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     }
   }
 
-  #start(connection: ClientConnection, exchange: PoolExchange): void {
+  #begin(connection: ClientConnection, exchange: PoolExchange): void {
     if (exchange.connection === undefined) this.#options.events?.requestStarted?.();
     exchange.connection = connection;
     connection.start(exchange);
@@ -258,7 +216,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
 
   #wait(exchange: PoolExchange): void {
     if (!this.#limits.tryPending()) {
-      exchange.reject(new ProxyError('overflow', 'Too many requests wait for a connection.'));
+      this.#refuse(exchange, new ProxyError('overflow', 'Too many requests wait for a connection.'));
       return;
     }
     exchange.waiting = true;
@@ -276,7 +234,12 @@ class EndpointPool implements Pool, ClientOwner, Swept {
   #leaveQueue(exchange: PoolExchange, error: ProxyError): void {
     if (!exchange.waiting) return;
     this.#unqueue(exchange);
-    exchange.reject(error);
+    this.#refuse(exchange, error);
+  }
+
+  #refuse(exchange: PoolExchange, error: ProxyError): void {
+    exchange.request.abort = undefined;
+    exchange.over(error);
   }
 
   /** Dials for `exchange`, or for whoever waits. Past the limit only an endpoint without any connection gets one, as in Envoy: it would wait for ever. */

@@ -271,9 +271,9 @@ export class Client {
 }
 
 /** Waits for a condition over turns of the event loop; fails after 3 s. */
-export async function until(what: string, condition: () => boolean): Promise<void> {
+export async function until(what: string, condition: () => boolean, withinMs = 3_000): Promise<void> {
   for (const started = performance.now(); !condition();) {
-    if (performance.now() - started > 3_000) throw new Error(`waited in vain until ${what}`);
+    if (performance.now() - started > withinMs) throw new Error(`waited in vain until ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
 }

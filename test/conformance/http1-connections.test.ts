@@ -58,6 +58,24 @@ describe('messages one after the other', () => {
     expect(upstream.requests).toHaveLength(1);
   });
 
+  test('case 21: answers that the client does not take are not piled up', async () => {
+    await start({}, () => `HTTP/1.1 200 OK\r\nContent-Length: 8000\r\n\r\n${'x'.repeat(8_000)}`);
+    const client = new Client(proxy.port);
+    client.socket.pause();
+
+    client.write(get('/').repeat(8_000));
+    // 64 MB of answers, of which the kernel's buffers at both ends take a few.
+    let before = -1;
+    while (before !== upstream.requests.length) {
+      before = upstream.requests.length;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+
+    expect(before).toBeLessThan(4_000);
+    client.socket.resume();
+    await until('all are answered', () => upstream.requests.length === 8_000, 20_000);
+  });
+
   test('case 21: a bad second request does not touch the first answer', async () => {
     await start();
 

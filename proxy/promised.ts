@@ -1,0 +1,28 @@
+/** Between the two ways of asking for an answer: `Send`, which calls back, and `Service`, which promises. */
+import { ProxyError } from './errors.ts';
+import type { ProxyRequest, ProxyResponse, Reply, Send, Service } from './service.ts';
+
+class Promised implements Reply {
+  readonly answered: (response: ProxyResponse) => void;
+  readonly failed: (error: ProxyError) => void;
+
+  constructor(resolve: (response: ProxyResponse) => void, reject: (error: ProxyError) => void) {
+    this.answered = resolve;
+    this.failed = reject;
+  }
+}
+
+/** The outcome as a promise; rejects with `ProxyError`. */
+export function promised(send: Send, request: ProxyRequest): Promise<ProxyResponse> {
+  return new Promise((resolve, reject) => send(request, new Promised(resolve, reject)));
+}
+
+/** A service as a `Send`. */
+export function calledBack(service: Service): Send {
+  return (request, reply) => {
+    service(request).then(
+      (response) => reply.answered(response),
+      (error: unknown) => reply.failed(ProxyError.from(error)),
+    );
+  };
+}
