@@ -1,4 +1,4 @@
-/** Header fields in order and in the case they came in, looked up by lower-case name. */
+/** Header fields in order and in the case they came in, looked up by lower-case name, relayed as they are where nobody changes them. */
 
 import { ProxyError } from './errors.ts';
 
@@ -40,13 +40,38 @@ function checkField(name: string, value: string): void {
   if (!valid) throw new ProxyError('internal', `${JSON.stringify(name)}: ${JSON.stringify(value.slice(0, 100))} cannot be a field.`);
 }
 
-/** A list of fields. Three strings a field in one array: name as received, name in lower case, value. */
-export class Headers {
-  /** `[name, lower, value, name, lower, value, …]`. Codecs read and write it directly. */
-  readonly fields: string[];
+/** A name that starts with `x-envoy-`. */
+const ENVOY_BIT = 1;
+/** A name with an underscore. */
+const UNDERSCORE_BIT = 2;
 
-  constructor(fields: string[] = []) {
-    this.fields = fields;
+/** Bits that a set of names has when this lower-case name is in it: a small Bloom filter by which most absent fields are known without a look. */
+export function seenBits(lower: string): number {
+  let bits = nameBit(lower);
+  if (lower.charCodeAt(0) === 0x78 && lower.startsWith('x-envoy-')) bits |= ENVOY_BIT;
+  if (lower.includes('_')) bits |= UNDERSCORE_BIT;
+  return bits;
+}
+
+/** One of the 28 bits above the two that have a meaning of their own. */
+function nameBit(lower: string): number {
+  const length = lower.length;
+  return 4 << ((length * 5 + lower.charCodeAt(0) * 3 + lower.charCodeAt(length - 1) * 7) % 28);
+}
+
+/**
+ * A list of fields, in one or both of two forms: the lines as they are on the wire, and split into names and values. What a codec read starts
+ * as lines; only a look at a field that may be there splits them, and only a change of one makes the lines anew.
+ */
+export class Headers {
+  #lines: string | undefined;
+  #fields: string[] | undefined = undefined;
+  #seen: number;
+
+  /** `lines` are canonical: `Name: value` and CRLF each. `seen` are the bits of all their names. For codecs; everybody else appends. */
+  constructor(lines = '', seen = 0) {
+    this.#lines = lines;
+    this.#seen = seen;
   }
 
   static of(entries: Readonly<Record<string, string>>): Headers {
@@ -55,13 +80,39 @@ export class Headers {
     return headers;
   }
 
+  /** The fields as they are written, each with its CRLF. */
+  get lines(): string {
+    return (this.#lines ??= join(this.#fields!));
+  }
+
+  /** `[name, lower, value, name, lower, value, …]`, to look at. */
+  get fields(): readonly string[] {
+    return (this.#fields ??= split(this.#lines!));
+  }
+
   /** Number of fields. */
   get size(): number {
     return this.fields.length / 3;
   }
 
+  /** False = there is no such field; true = there may be. */
+  mayHave(lower: string): boolean {
+    return (this.#seen & nameBit(lower)) !== 0;
+  }
+
+  /** False = no name starts with `x-envoy-`. */
+  get mayHaveEnvoy(): boolean {
+    return (this.#seen & ENVOY_BIT) !== 0;
+  }
+
+  /** False = no name has an underscore. */
+  get mayHaveUnderscore(): boolean {
+    return (this.#seen & UNDERSCORE_BIT) !== 0;
+  }
+
   /** The first value, or undefined. `lower` is in lower case. */
   get(lower: string): string | undefined {
+    if (!this.mayHave(lower)) return undefined;
     const fields = this.fields;
     for (let i = 1; i < fields.length; i += 3) if (fields[i] === lower) return fields[i + 1];
     return undefined;
@@ -69,6 +120,7 @@ export class Headers {
 
   /** All values, joined with a comma as RFC 9110 section 5.3 allows; undefined where there is none. */
   joined(lower: string): string | undefined {
+    if (!this.mayHave(lower)) return undefined;
     const fields = this.fields;
     let all: string | undefined;
     for (let i = 1; i < fields.length; i += 3)
@@ -83,22 +135,13 @@ export class Headers {
   /** Adds a field at the end. Throws `internal` for a name or a value that would not be one on the wire; so does `set`. */
   append(name: string, value: string): void {
     checkField(name, value);
-    this.fields.push(name, lowerName(name), value);
+    this.#add(name, lowerName(name), value);
   }
 
   /** Replaces the first field of that name in place and drops the others; appends where there was none. */
   set(name: string, value: string): void {
     checkField(name, value);
-    const lower = lowerName(name);
-    const fields = this.fields;
-    for (let i = 1; i < fields.length; i += 3) {
-      if (fields[i] === lower) {
-        fields[i + 1] = value;
-        this.#removeFrom(i + 2, lower);
-        return;
-      }
-    }
-    fields.push(name, lower, value);
+    this.#set(name, lowerName(name), value);
   }
 
   /**
@@ -106,23 +149,26 @@ export class Headers {
    * text that came from configuration or from a peer.
    */
   put(lower: string, value: string): void {
-    const fields = this.fields;
-    for (let i = 1; i < fields.length; i += 3) {
-      if (fields[i] === lower) {
-        fields[i + 1] = value;
-        this.#removeFrom(i + 2, lower);
-        return;
-      }
-    }
-    fields.push(lower, lower, value);
+    this.#set(lower, lower, value);
   }
 
   remove(lower: string): void {
-    this.#removeFrom(0, lower);
+    if (this.mayHave(lower)) this.#removeFrom(0, lower);
+  }
+
+  /** Removes the fields whose lower-case name passes the test. */
+  removeIf(test: (lower: string) => boolean): void {
+    const fields = this.fields;
+    for (let i = 1; i < fields.length; i += 3) {
+      if (!test(fields[i]!)) continue;
+      this.#fields = fields.filter((_, at) => !test(fields[at - (at % 3) + 1]!));
+      this.#lines = undefined;
+      return;
+    }
   }
 
   clone(): Headers {
-    return new Headers(this.fields.slice());
+    return new Headers(this.lines, this.#seen);
   }
 
   /** Calls `fn` for each field in order. */
@@ -131,22 +177,58 @@ export class Headers {
     for (let i = 0; i < fields.length; i += 3) fn(fields[i]!, fields[i + 2]!, fields[i + 1]!);
   }
 
+  #add(name: string, lower: string, value: string): void {
+    this.#seen |= seenBits(lower);
+    this.#fields?.push(name, lower, value);
+    if (this.#lines !== undefined) this.#lines += `${name}: ${value}\r\n`;
+  }
+
+  #set(name: string, lower: string, value: string): void {
+    if (this.mayHave(lower)) {
+      const fields = this.fields as string[];
+      for (let i = 1; i < fields.length; i += 3) {
+        if (fields[i] !== lower) continue;
+        fields[i + 1] = value;
+        this.#lines = undefined;
+        this.#removeFrom(i + 2, lower);
+        return;
+      }
+    }
+    this.#add(name, lower, value);
+  }
+
   #removeFrom(start: number, lower: string): void {
-    const fields = this.fields;
-    // Nearly always there is none, and an array that is only read is not written.
+    const fields = this.fields as string[];
     let first = start + 1;
     while (first < fields.length && fields[first] !== lower) first += 3;
     if (first >= fields.length) return;
     let write = first - 1;
     for (let read = write; read < fields.length; read += 3) {
       if (fields[read + 1] === lower) continue;
-      if (write !== read) {
-        fields[write] = fields[read]!;
-        fields[write + 1] = fields[read + 1]!;
-        fields[write + 2] = fields[read + 2]!;
-      }
+      fields[write] = fields[read]!;
+      fields[write + 1] = fields[read + 1]!;
+      fields[write + 2] = fields[read + 2]!;
       write += 3;
     }
     fields.length = write;
+    this.#lines = undefined;
   }
+}
+
+function join(fields: readonly string[]): string {
+  let lines = '';
+  for (let i = 0; i < fields.length; i += 3) lines += `${fields[i]!}: ${fields[i + 2]!}\r\n`;
+  return lines;
+}
+
+function split(lines: string): string[] {
+  const fields: string[] = [];
+  for (let at = 0; at < lines.length;) {
+    const colon = lines.indexOf(':', at);
+    const end = lines.indexOf('\r', colon);
+    const name = lines.slice(at, colon);
+    fields.push(name, lowerName(name), lines.slice(colon + 2, end));
+    at = end + 2;
+  }
+  return fields;
 }

@@ -107,10 +107,7 @@ function markOrigin(http: HttpConnectionManager, request: ProxyRequest, trusted:
   }
   const edge = http.useRemoteAddress && !trusted;
   const dropped = edge ? INTERNAL_HEADERS : CONTROL_HEADERS;
-  const fields = headers.fields;
-  if (!trusted)
-    for (let i = fields.length - 2; i > 0; i -= 3)
-      if (fields[i]!.startsWith('x-envoy-') && dropped.has(fields[i]!)) fields.splice(i - 1, 3);
+  if (!trusted && headers.mayHaveEnvoy) headers.removeIf((lower) => dropped.has(lower));
   if (edge) headers.append('x-envoy-external-address', connection.remoteAddress);
   return edge;
 }
@@ -138,11 +135,7 @@ function compileClientCert(http: HttpConnectionManager): (headers: Headers, tls:
 }
 
 function dropLookAlikes(headers: Headers): void {
-  const fields = headers.fields;
-  for (let i = fields.length - 2; i > 0; i -= 3) {
-    const name = fields[i]!;
-    if (name.includes('_') && GUARDED_HEADERS.has(name.replaceAll('_', '-'))) fields.splice(i - 1, 3);
-  }
+  if (headers.mayHaveUnderscore) headers.removeIf((lower) => lower.includes('_') && GUARDED_HEADERS.has(lower.replaceAll('_', '-')));
 }
 
 function stripAnyPort(request: ProxyRequest): void {

@@ -206,8 +206,8 @@ export class ChunkedDecoder {
     const text = this.#trailerText + piece.slice(0, taken);
     if (text.length > 2) {
       const values = emptyFieldValues();
-      readFields(text, 0, text.length - 2, 'trailer', this.#limits.trailerFieldsMax, 'ALLOW', values);
-      if (values.fields.length > 0) this.trailers = new Headers(values.fields);
+      readFields(text, Buffer.from(text, 'latin1'), 0, 0, text.length - 2, 'trailer', this.#limits.trailerFieldsMax, 'ALLOW', values);
+      if (values.headers.lines !== '') this.trailers = values.headers;
     }
     this.#state = DONE;
     this.#trailerText = '';
@@ -222,9 +222,5 @@ function move(buffer: Buffer, to: number, from: number, size: number): void {
 
 /** What is written after the last chunk: the zero chunk, the trailers if there are any, the empty line. */
 export function lastChunk(trailers: Headers | undefined): string {
-  if (trailers === undefined || trailers.fields.length === 0) return '0\r\n\r\n';
-  let text = '0\r\n';
-  const fields = trailers.fields;
-  for (let i = 0; i < fields.length; i += 3) text += `${fields[i]!}: ${fields[i + 2]!}\r\n`;
-  return `${text}\r\n`;
+  return trailers === undefined ? '0\r\n\r\n' : `0\r\n${trailers.lines}\r\n`;
 }

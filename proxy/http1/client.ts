@@ -1,7 +1,6 @@
 /** The HTTP/1.1 client side of one connection: a `ProxyRequest` out as bytes, a `ProxyResponse` back, one exchange at a time. */
 import type { Socket } from 'node:net';
 import { ProxyError } from '../errors.ts';
-import { Headers } from '../headers.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
 import { BodyReader } from './body-reader.ts';
 import { isWhole } from './body.ts';
@@ -218,7 +217,7 @@ export class ClientConnection implements BodySource, WriterOwner {
         return;
       }
       this.#searched = 0;
-      readResponseHead(text, 0, end, this.#limits, HEAD_READ);
+      readResponseHead(text, buffer, from, 0, end, this.#limits, HEAD_READ);
       const status = HEAD_READ.status;
       if (status === 101) return this.#switch(buffer.subarray(0, bytes), from + end + 4);
       if (status >= 200) return this.#answer(buffer, from, bytes, text, end + 4);
@@ -230,7 +229,7 @@ export class ClientConnection implements BodySource, WriterOwner {
 
   #interim(status: number): void {
     if (++this.#interims > INTERIM_MAX) throw bad(`There are more than ${INTERIM_MAX} interim responses.`);
-    this.#exchange?.request.onInterim?.(status, HEAD_READ.reason, new Headers(HEAD_READ.values.fields));
+    this.#exchange?.request.onInterim?.(status, HEAD_READ.reason, HEAD_READ.values.headers);
   }
 
   /** A final response's head is there, up to `text[at]`: frames the body and hands the response on. `text` starts at `buffer[from]`. */
@@ -244,7 +243,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     const response: ProxyResponse = {
       status: head.status,
       reason: head.reason,
-      headers: new Headers(head.values.fields),
+      headers: head.values.headers,
       body: undefined,
       contentLength: undefined,
       tunnel: undefined,
@@ -327,7 +326,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     exchange.answered({
       status: head.status,
       reason: head.reason,
-      headers: new Headers(head.values.fields),
+      headers: head.values.headers,
       body: undefined,
       contentLength: undefined,
       tunnel: {

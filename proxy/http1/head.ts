@@ -15,7 +15,7 @@ export interface HeadLimits {
 /** `contentLength` in place of a length: there was no such field. */
 export const NO_LENGTH = -1;
 
-/** Filled anew by each `readRequestHead`; only `values.fields` may be kept. */
+/** Filled anew by each `readRequestHead`; only `values.headers` may be kept. */
 export interface RequestHead {
   method: string;
   /** Path and query as sent (origin and absolute form), `*`, or empty for CONNECT. */
@@ -30,7 +30,7 @@ export interface RequestHead {
   readonly values: FieldValues;
 }
 
-/** Filled anew by each `readResponseHead`; only `values.fields` may be kept. */
+/** Filled anew by each `readResponseHead`; only `values.headers` may be kept. */
 export interface ResponseHead {
   status: number;
   reason: string;
@@ -59,16 +59,24 @@ export function newResponseHead(): ResponseHead {
 }
 
 /**
- * Reads a request head. `end` is the index of the CRLF CRLF that ends it. Throws `ProxyError`: `badRequest`, `uriTooLong`,
+ * Reads a request head from `text[at, end)`, whose bytes are at `bytes[base + at]`. `end` is the index of the CRLF CRLF that ends it. Throws `ProxyError`: `badRequest`, `uriTooLong`,
  * `headersTooLarge`, `versionNotSupported`, `notImplemented`, `expectationFailed` is the caller's.
  */
-export function readRequestHead(text: string, at: number, end: number, limits: HeadLimits, out: RequestHead): void {
+export function readRequestHead(
+  text: string,
+  bytes: Uint8Array,
+  base: number,
+  at: number,
+  end: number,
+  limits: HeadLimits,
+  out: RequestHead,
+): void {
   let i = at;
-  while (TOKEN[text.charCodeAt(i)] === 1) i++;
-  if (i === at || text.charCodeAt(i) !== 0x20) throw bad('The request line does not start with a method and one space.');
+  while (TOKEN[bytes[base + i]!] === 1) i++;
+  if (i === at || bytes[base + i] !== 0x20) throw bad('The request line does not start with a method and one space.');
   const method = text.slice(at, i);
   const targetAt = ++i;
-  while (TARGET[text.charCodeAt(i)] === 1) i++;
+  while (TARGET[bytes[base + i]!] === 1) i++;
   if (i - targetAt > limits.uriBytesMax) throw bad(`The target is longer than ${limits.uriBytesMax} bytes.`, 'uriTooLong');
   if (i === targetAt || text.charCodeAt(i) !== 0x20) throw bad('The request target is empty or has a byte that is not allowed.');
   const target = text.slice(targetAt, i);
@@ -76,7 +84,7 @@ export function readRequestHead(text: string, at: number, end: number, limits: H
   i += 9;
   if (text.charCodeAt(i) !== 0x0d || text.charCodeAt(i + 1) !== 0x0a) throw bad('The request line does not end after the version.');
   out.method = method;
-  readFields(text, i + 2, end + 2, 'request', limits.headerFieldsMax, limits.headersWithUnderscores, out.values);
+  readFields(text, bytes, base, i + 2, end + 2, 'request', limits.headerFieldsMax, limits.headersWithUnderscores, out.values);
   readTarget(target, out);
   readRequestFraming(out);
 }
@@ -207,7 +215,15 @@ function readLength(value: string): number {
 }
 
 /** Reads a response head; `end` is the index of the CRLF CRLF that ends it. Throws `ProxyError`; the caller makes it the upstream's fault. */
-export function readResponseHead(text: string, at: number, end: number, limits: HeadLimits, out: ResponseHead): void {
+export function readResponseHead(
+  text: string,
+  bytes: Uint8Array,
+  base: number,
+  at: number,
+  end: number,
+  limits: HeadLimits,
+  out: ResponseHead,
+): void {
   if (!text.startsWith('HTTP/1.', at)) throw bad('The status line does not start with HTTP/1.');
   const minor = text.charCodeAt(at + 7) - 0x30;
   const status = (text.charCodeAt(at + 9) - 0x30) * 100 + (text.charCodeAt(at + 10) - 0x30) * 10 + (text.charCodeAt(at + 11) - 0x30);
@@ -224,7 +240,7 @@ export function readResponseHead(text: string, at: number, end: number, limits: 
   out.status = status;
   out.reason = reason;
   out.minor = minor;
-  readFields(text, i + 2, end + 2, 'response', limits.headerFieldsMax, 'ALLOW', out.values);
+  readFields(text, bytes, base, i + 2, end + 2, 'response', limits.headerFieldsMax, 'ALLOW', out.values);
   readResponseFraming(out);
 }
 

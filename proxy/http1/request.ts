@@ -42,14 +42,14 @@ export function newRequest(head: RequestHead, connection: DownstreamConnection, 
     if (settings.defaultHostForHttp10 === '') throw bad('There is no Host field.');
     authority = settings.defaultHostForHttp10;
   }
-  if (values.te !== undefined && hasToken(values.te, 'trailers')) values.fields.push('TE', 'te', 'trailers');
+  if (values.te !== undefined && hasToken(values.te, 'trailers')) values.headers.append('TE', 'trailers');
   return {
     connection,
     method: head.method,
     scheme: connection.tls === undefined ? 'http' : 'https',
     authority,
     path: head.path.charCodeAt(0) === 0x2f ? normalisedPath(head.path, settings) : head.path,
-    headers: new Headers(values.fields),
+    headers: values.headers,
     body: undefined,
     upgrade: upgradeOf(head, settings),
     abort: undefined,
@@ -81,7 +81,7 @@ export function expectsContinue(head: RequestHead, settings: Http1Settings): boo
   if (expect.toLowerCase() !== '100-continue') throw new ProxyError('expectationFailed');
   if (!head.chunked && head.contentLength <= 0) return false;
   if (!settings.proxy100Continue) return true;
-  head.values.fields.push('Expect', 'expect', '100-continue');
+  head.values.headers.append('Expect', '100-continue');
   return false;
 }
 

@@ -155,7 +155,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
         return;
       }
       this.#searched = 0;
-      readRequestHead(text, at, end, this.#settings, HEAD_READ);
+      readRequestHead(text, buffer, 0, at, end, this.#settings, HEAD_READ);
       this.#startRequest(buffer, bytes, text, end + 4);
     } catch (error) {
       this.#refuse(ProxyError.from(error));

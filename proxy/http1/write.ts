@@ -26,18 +26,14 @@ export function requestHead(request: ProxyRequest, keepAlive: boolean): string {
   if (connect ? path !== '' : !all(path, TARGET)) throw unwritable('path', path);
   if (!all(authority, TARGET)) throw unwritable('authority', authority);
   let head = `${method} ${connect ? authority : path} HTTP/1.1\r\nHost: ${authority}\r\n`;
-  const fields = request.headers.fields;
-  let te = false;
-  for (let i = 0; i < fields.length; i += 3) {
-    if (fields[i + 1] === 'te') te = true;
-    head += `${fields[i]!}: ${fields[i + 2]!}\r\n`;
-  }
+  const { headers } = request;
+  head += headers.lines;
   if (body !== undefined) {
     const length = bodyLength(body);
     head += length === undefined ? 'Transfer-Encoding: chunked\r\n' : `Content-Length: ${length}\r\n`;
   } else if (!BODILESS.has(method)) head += 'Content-Length: 0\r\n';
   if (upgrade !== undefined && !connect) head += `Connection: Upgrade\r\nUpgrade: ${upgrade}\r\n\r\n`;
-  else if (te) head += keepAlive ? 'Connection: TE\r\n\r\n' : 'Connection: close, TE\r\n\r\n';
+  else if (headers.has('te')) head += keepAlive ? 'Connection: TE\r\n\r\n' : 'Connection: close, TE\r\n\r\n';
   else head += keepAlive ? '\r\n' : 'Connection: close\r\n\r\n';
   return head;
 }
@@ -54,10 +50,8 @@ function unwritable(what: string, value: string): ProxyError {
 /** Status line and fields of a response, without framing fields and without the empty line. */
 export function responseFields(status: number, reason: string, headers: Headers): string {
   if (!(status >= 100 && status <= 999)) throw new ProxyError('internal', `The status ${status} is not from 100 to 999.`);
-  let head = `HTTP/1.1 ${status} ${reason === '' || all(reason, VALUE) ? reason : ''}\r\n`;
-  const fields = headers.fields;
-  for (let i = 0; i < fields.length; i += 3) head += `${fields[i]!}: ${fields[i + 2]!}\r\n`;
-  return head;
+  if (status === 200 && reason === 'OK') return `HTTP/1.1 200 OK\r\n${headers.lines}`;
+  return `HTTP/1.1 ${status} ${reason === '' || all(reason, VALUE) ? reason : ''}\r\n${headers.lines}`;
 }
 
 /** Bodies up to this size are copied behind their head into one buffer, which costs less than a write of two parts. */

@@ -38,6 +38,7 @@ const READERS: Readonly<Record<string, (controls: Controls, value: string) => vo
 
 /** Reads and removes the control headers; undefined when there are none. Values that make no sense are ignored, as Envoy does. */
 export function takeControls(headers: Headers, honour: boolean): Controls | undefined {
+  if (!headers.mayHaveEnvoy) return undefined;
   const { fields } = headers;
   let found: Controls | undefined;
   for (let i = 1; i < fields.length; i += 3) {

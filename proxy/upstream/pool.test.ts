@@ -31,7 +31,7 @@ async function start(options: Partial<PoolOptions> = {}, answer?: Answer): Promi
 function request(path: string): ProxyRequest {
   const head = newRequestHead();
   const text = `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
-  readRequestHead(text, 0, text.length - 4, DEFAULT_SETTINGS, head);
+  readRequestHead(text, Buffer.from(text), 0, 0, text.length - 4, DEFAULT_SETTINGS, head);
   return newRequest(head, downstream(new Socket()), DEFAULT_SETTINGS, 0);
 }
 

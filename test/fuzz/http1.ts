@@ -73,16 +73,16 @@ const request: Target = (input) => {
     checkPartialHead(input.slice(0, SETTINGS.headBytesMax + 4), at, 0, SETTINGS);
     return false;
   }
-  readRequestHead(input, at, end, SETTINGS, head);
+  const bytes = Buffer.from(input, 'latin1');
+  readRequestHead(input, bytes, 0, at, end, SETTINGS, head);
   expectsContinue(head, SETTINGS);
   const made = newRequest(head, CONNECTION, SETTINGS, 0);
-  const bytes = Buffer.from(input, 'latin1');
   if (head.chunked) made.body = reader.beginChunked(bytes, end + 4);
   else if (head.contentLength > 0) made.body = reader.beginLength(head.contentLength, bytes, end + 4);
   const written = requestHead(made, true);
   const stop = written.indexOf('\r\n\r\n');
   if (stop !== written.length - 4) throw new Error(`the written head ends early: ${JSON.stringify(written)}`);
-  readRequestHead(written, 0, stop, SETTINGS, again);
+  readRequestHead(written, Buffer.from(written, 'latin1'), 0, 0, stop, SETTINGS, again);
   const repeated = newRequest(again, CONNECTION, SETTINGS, 0);
   if (
     repeated.path !== made.path ||
@@ -99,7 +99,7 @@ const request: Target = (input) => {
 const response: Target = (input) => {
   const end = input.indexOf('\r\n\r\n');
   if (end === -1) return false;
-  readResponseHead(input, 0, end, SETTINGS, responseHead);
+  readResponseHead(input, Buffer.from(input, 'latin1'), 0, 0, end, SETTINGS, responseHead);
   if (!(responseHead.status >= 100 && responseHead.status <= 999)) throw new Error(`status ${responseHead.status}`);
   return true;
 };
