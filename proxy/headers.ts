@@ -59,14 +59,18 @@ function nameBit(lower: string): number {
   return 4 << ((length * 5 + lower.charCodeAt(0) * 3 + lower.charCodeAt(length - 1) * 7) % 28);
 }
 
+/** How often a list is searched as lines before it is split: a search costs a third of a split. */
+const SEARCHES_MAX = 3;
+
 /**
  * A list of fields, in one or both of two forms: the lines as they are on the wire, and split into names and values. What a codec read starts
- * as lines; only a look at a field that may be there splits them, and only a change of one makes the lines anew.
+ * as lines and mostly stays so; who looks at many fields has them split.
  */
 export class Headers {
   #lines: string | undefined;
   #fields: string[] | undefined = undefined;
   #seen: number;
+  #searches = 0;
 
   /** `lines` are canonical: `Name: value` and CRLF each. `seen` are the bits of all their names. For codecs; everybody else appends. */
   constructor(lines = '', seen = 0) {
@@ -113,6 +117,11 @@ export class Headers {
   /** The first value, or undefined. `lower` is in lower case. */
   get(lower: string): string | undefined {
     if (!this.mayHave(lower)) return undefined;
+    if (this.#fields === undefined && this.#searches++ < SEARCHES_MAX) {
+      const lines = this.#lines!;
+      const at = find(lines, lower, 0);
+      return at === -1 ? undefined : lines.slice(at + lower.length + 2, lines.indexOf('\r', at));
+    }
     const fields = this.fields;
     for (let i = 1; i < fields.length; i += 3) if (fields[i] === lower) return fields[i + 1];
     return undefined;
@@ -153,7 +162,9 @@ export class Headers {
   }
 
   remove(lower: string): void {
-    if (this.mayHave(lower)) this.#removeFrom(0, lower);
+    if (!this.mayHave(lower)) return;
+    if (this.#fields === undefined) this.#lines = without(this.#lines!, lower, 0);
+    else this.removeIf((known) => known === lower);
   }
 
   /** Removes the fields whose lower-case name passes the test. */
@@ -184,34 +195,45 @@ export class Headers {
   }
 
   #set(name: string, lower: string, value: string): void {
-    if (this.mayHave(lower)) {
-      const fields = this.fields as string[];
-      for (let i = 1; i < fields.length; i += 3) {
-        if (fields[i] !== lower) continue;
-        fields[i + 1] = value;
-        this.#lines = undefined;
-        this.#removeFrom(i + 2, lower);
-        return;
-      }
+    if (!this.mayHave(lower)) {
+      this.#add(name, lower, value);
+      return;
     }
-    this.#add(name, lower, value);
+    const lines = this.lines;
+    const at = find(lines, lower, 0);
+    if (at === -1) {
+      this.#add(name, lower, value);
+      return;
+    }
+    const valueAt = at + lower.length + 2;
+    const end = lines.indexOf('\r', valueAt);
+    this.#lines = lines.slice(0, valueAt) + value + without(lines.slice(end), lower, 2);
+    this.#fields = undefined;
   }
+}
 
-  #removeFrom(start: number, lower: string): void {
-    const fields = this.fields as string[];
-    let first = start + 1;
-    while (first < fields.length && fields[first] !== lower) first += 3;
-    if (first >= fields.length) return;
-    let write = first - 1;
-    for (let read = write; read < fields.length; read += 3) {
-      if (fields[read + 1] === lower) continue;
-      fields[write] = fields[read]!;
-      fields[write + 1] = fields[read + 1]!;
-      fields[write + 2] = fields[read + 2]!;
-      write += 3;
-    }
-    fields.length = write;
-    this.#lines = undefined;
+/** Start of the first line from `at` on, which is the start of a line, whose name is `lower` in any case; -1 = there is none. */
+function find(lines: string, lower: string, at: number): number {
+  const length = lower.length;
+  for (; at < lines.length; at = lines.indexOf('\n', at) + 1) {
+    if (lines.charCodeAt(at + length) !== 0x3a) continue;
+    let i = 0;
+    while (i < length && lowerCode(lines.charCodeAt(at + i)) === lower.charCodeAt(i)) i++;
+    if (i === length) return at;
+  }
+  return -1;
+}
+
+function lowerCode(code: number): number {
+  return code >= 0x41 && code <= 0x5a ? code + 0x20 : code;
+}
+
+/** The lines without those of that name; looked for from `at` on. */
+function without(lines: string, lower: string, at: number): string {
+  for (;;) {
+    at = find(lines, lower, at);
+    if (at === -1) return lines;
+    lines = lines.slice(0, at) + lines.slice(lines.indexOf('\n', at) + 1);
   }
 }
 

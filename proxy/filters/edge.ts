@@ -1,5 +1,5 @@
 /** What the connection manager does to each request's headers before anything looks at them: origin, request id, identity, and nothing forged. */
-import { uuid } from './ids.ts';
+import { idsOf } from './ids.ts';
 import { ConfigError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
 import type { DownstreamConnection, Filter, PeerTls, ProxyRequest } from '../service.ts';
@@ -73,6 +73,7 @@ export function compileEdge(http: HttpConnectionManager, random: Random, path: s
     throw new ConfigError(`${path}.set_current_client_cert_details`, 'cert and chain are not supported; subject, dns and uri are');
   const xfcc = compileClientCert(http);
   const stripPort = http.stripAnyHostPort ? stripAnyPort : http.stripMatchingHostPort ? stripOwnPort : undefined;
+  const ids = idsOf(random);
   return (next) => (request) => {
     const headers = request.headers;
     stripPort?.(request);
@@ -82,7 +83,7 @@ export function compileEdge(http: HttpConnectionManager, random: Random, path: s
     const known = headers.get('x-request-id');
     if (known !== undefined && !(external && !http.preserveExternalRequestId)) request.info.requestId = known;
     else if (http.generateRequestId) {
-      request.info.requestId = uuid(random);
+      request.info.requestId = ids.uuid();
       headers.put('x-request-id', request.info.requestId);
     }
     return next(request);

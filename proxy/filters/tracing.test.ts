@@ -4,7 +4,7 @@ import { ManualClock, systemClock } from '../../lib/clock.ts';
 import { silentLog } from '../../lib/log.ts';
 import { seededRandom } from '../../lib/random.ts';
 import { fakeInfo, fakeRequest } from '../upstream/fakes.ts';
-import { spanId, traceId, uuid } from './ids.ts';
+import { idsOf } from './ids.ts';
 import { localResponse } from '../http1/error-response.ts';
 import { encode, otlpExporter } from './otlp.ts';
 import { reportSpan, tracing } from './tracing.ts';
@@ -105,11 +105,11 @@ test('sampling shares hold: nothing at 0, and the overall share cuts what caller
 });
 
 test('ids have their form and are never zero', () => {
-  const random = seededRandom(1);
-  expect(uuid(random)).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
-  expect(new Set(Array.from({ length: 1_000 }, () => uuid(random))).size).toBe(1_000);
-  expect(traceId(random)).toMatch(/^[0-9a-f]{32}$/);
-  expect(spanId(() => 0)).toBe('0000000000000001');
+  const { uuid, traceId } = idsOf(seededRandom(1));
+  expect(uuid()).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  expect(new Set(Array.from({ length: 1_000 }, () => uuid())).size).toBe(1_000);
+  expect(traceId()).toMatch(/^[0-9a-f]{32}$/);
+  expect(idsOf(() => 0).spanId()).toBe('0000000000000001');
 });
 
 const span: Span = {

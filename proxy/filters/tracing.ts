@@ -1,5 +1,5 @@
 /** Trace context: continues what the caller sent (W3C, B3), starts a trace where there is none, and hands spans to an exporter when one is configured. */
-import { spanId, traceId } from './ids.ts';
+import { idsOf } from './ids.ts';
 import type { Exchange } from './format.ts';
 import type { Headers } from '../headers.ts';
 import type { Filter, RequestInfo } from '../service.ts';
@@ -36,11 +36,12 @@ const ZERO_SPAN = '0'.repeat(16);
 
 /** The filter that reads and writes trace headers, and reports the span when the request is over. */
 export function tracing(options: TracingOptions): Filter {
+  const ids = idsOf(options.random);
   return (next) => (request) => {
     const info = request.info;
     const known = readContext(request.headers, info);
     if (!known) {
-      info.traceId = traceId(options.random);
+      info.traceId = ids.traceId();
       info.parentSpanId = '';
       info.sampled = options.randomShare >= 1 || options.random() < options.randomShare;
     }
@@ -50,7 +51,7 @@ export function tracing(options: TracingOptions): Filter {
       info.spanId = info.parentSpanId;
       return next(request);
     }
-    info.spanId = spanId(options.random);
+    info.spanId = ids.spanId();
     request.headers.put('traceparent', `00-${info.traceId}-${info.spanId}-${info.sampled ? '01' : '00'}`);
     writeB3(request.headers, info);
     if (sendSpan !== undefined && info.sampled) {

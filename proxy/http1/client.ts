@@ -8,7 +8,7 @@ import type { BodySource } from './body.ts';
 import { TEXT_BYTES_MAX, headText } from './bytes.ts';
 import { bad, checkLineEnds } from './fields.ts';
 import { newResponseHead, readResponseHead } from './head.ts';
-import type { HeadLimits } from './head.ts';
+import type { HeadLimits, ResponseHead } from './head.ts';
 import { Output } from './output.ts';
 import { kept, readFrom, stopReadFrom, wasReset } from './reading.ts';
 import { BodyWriter, requestHead, writeMessage } from './write.ts';
@@ -51,9 +51,6 @@ const HEAD = 1;
 const BODY = 2;
 const TUNNEL = 3;
 const CLOSED = 4;
-
-/** What was parsed last, on whichever connection: it is used up before another can be read, and an idle connection keeps none. */
-const HEAD_READ = newResponseHead();
 
 export class ClientConnection implements BodySource, WriterOwner {
   readonly socket: Socket;
@@ -217,27 +214,26 @@ export class ClientConnection implements BodySource, WriterOwner {
         return;
       }
       this.#searched = 0;
-      readResponseHead(text, buffer, from, 0, end, this.#limits, HEAD_READ);
-      const status = HEAD_READ.status;
-      if (status === 101) return this.#switch(buffer.subarray(0, bytes), from + end + 4);
-      if (status >= 200) return this.#answer(buffer, from, bytes, text, end + 4);
-      this.#interim(status);
+      const head = newResponseHead();
+      readResponseHead(text, buffer, from, 0, end, this.#limits, head);
+      if (head.status === 101) return this.#switch(head, buffer.subarray(0, bytes), from + end + 4);
+      if (head.status >= 200) return this.#answer(head, buffer, from, bytes, text, end + 4);
+      this.#interim(head);
       from += end + 4;
       if (from === bytes || this.#state !== HEAD) return;
     }
   }
 
-  #interim(status: number): void {
+  #interim(head: ResponseHead): void {
     if (++this.#interims > INTERIM_MAX) throw bad(`There are more than ${INTERIM_MAX} interim responses.`);
-    this.#exchange?.request.onInterim?.(status, HEAD_READ.reason, HEAD_READ.values.headers);
+    this.#exchange?.request.onInterim?.(head.status, head.reason, head.values.headers);
   }
 
   /** A final response's head is there, up to `text[at]`: frames the body and hands the response on. `text` starts at `buffer[from]`. */
-  #answer(buffer: Buffer, from: number, bytes: number, text: string, at: number): void {
-    const head = HEAD_READ;
+  #answer(head: ResponseHead, buffer: Buffer, from: number, bytes: number, text: string, at: number): void {
     const exchange = this.#exchange!;
     const request = exchange.request;
-    if (request.upgrade === 'connect' && head.status < 300) return this.#switch(buffer.subarray(0, bytes), from + at);
+    if (request.upgrade === 'connect' && head.status < 300) return this.#switch(head, buffer.subarray(0, bytes), from + at);
     if (!head.keepAlive) this.#keepAlive = false;
     if (head.values.keepAlive !== undefined) this.#readKeepAlive(head.values.keepAlive);
     const response: ProxyResponse = {
@@ -311,8 +307,7 @@ export class ClientConnection implements BodySource, WriterOwner {
   }
 
   /** 101, or 2xx to CONNECT: the socket leaves HTTP. */
-  #switch(chunk: Buffer, at: number): void {
-    const head = HEAD_READ;
+  #switch(head: ResponseHead, chunk: Buffer, at: number): void {
     const exchange = this.#exchange!;
     const request = exchange.request;
     if (request.upgrade === undefined || (head.status === 101) !== (request.upgrade !== 'connect'))

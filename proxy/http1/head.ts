@@ -74,7 +74,8 @@ export function readRequestHead(
   let i = at;
   while (TOKEN[bytes[base + i]!] === 1) i++;
   if (i === at || bytes[base + i] !== 0x20) throw bad('The request line does not start with a method and one space.');
-  const method = text.slice(at, i);
+  const method =
+    i - at === 3 && text.startsWith('GET', at) ? 'GET' : i - at === 4 && text.startsWith('POST', at) ? 'POST' : text.slice(at, i);
   const targetAt = ++i;
   while (TARGET[bytes[base + i]!] === 1) i++;
   if (i - targetAt > limits.uriBytesMax) throw bad(`The target is longer than ${limits.uriBytesMax} bytes.`, 'uriTooLong');

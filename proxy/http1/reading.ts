@@ -23,6 +23,7 @@ interface OpenSocket {
 }
 
 let shared: Buffer | undefined;
+let sharedMemory: ArrayBufferLike | undefined;
 let keys: Keys | undefined;
 
 function findKeys(): Keys | undefined {
@@ -41,7 +42,8 @@ function findKeys(): Keys | undefined {
 let current: ArrayBufferLike | undefined;
 
 function handle(onRead: OnRead, buffer: Buffer, bytes: number): void {
-  current = buffer.buffer;
+  // Asking a buffer for its memory is a call into the engine.
+  current = buffer === shared ? sharedMemory : buffer.buffer;
   onRead(buffer, bytes);
   current = undefined;
 }
@@ -52,6 +54,7 @@ export function readFrom(socket: Socket, onRead: OnRead): void {
   socket.on('data', (chunk: Buffer) => onRead(chunk, chunk.length));
   if (shared === undefined) {
     shared = Buffer.allocUnsafeSlow(SHARED_BYTES);
+    sharedMemory = shared.buffer;
     keys = findKeys();
   }
   const open = socket as unknown as OpenSocket;

@@ -7,6 +7,7 @@ import type { BodySource } from './body.ts';
 import { TEXT_BYTES_MAX, headText } from './bytes.ts';
 import { errorResponse } from './error-response.ts';
 import { checkPartialHead, newRequestHead, readRequestHead } from './head.ts';
+import type { RequestHead } from './head.ts';
 import type { Http1Connection, Http1Options } from './options.ts';
 import { Output } from './output.ts';
 import { Pace } from './pace.ts';
@@ -47,9 +48,6 @@ const AHEAD_BYTES_MAX = 64 * 1024;
 /** What is read and dropped beside an answer that ends the connection, so that a reset does not destroy it on its way. */
 const DISCARD_BYTES_MAX = 64 * 1024;
 const DISCARD_MS = 1_000;
-
-/** What was parsed last, on whichever connection: it is used up before another can be read, and an idle connection keeps none. */
-const HEAD_READ = newRequestHead();
 
 class ServerConnection implements Http1Connection, BodySource, ResponderOwner, Swept {
   readonly socket: Socket;
@@ -155,15 +153,16 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
         return;
       }
       this.#searched = 0;
-      readRequestHead(text, buffer, 0, at, end, this.#settings, HEAD_READ);
-      this.#startRequest(buffer, bytes, text, end + 4);
+      // Made anew each time: filling an old object costs more, since the collector must be told of each young string in it.
+      const head = newRequestHead();
+      readRequestHead(text, buffer, 0, at, end, this.#settings, head);
+      this.#startRequest(head, buffer, bytes, text, end + 4);
     } catch (error) {
       this.#refuse(ProxyError.from(error));
     }
   }
 
-  #startRequest(buffer: Buffer, bytes: number, text: string, at: number): void {
-    const head = HEAD_READ;
+  #startRequest(head: RequestHead, buffer: Buffer, bytes: number, text: string, at: number): void {
     const settings = this.#settings;
     const continueWanted = expectsContinue(head, settings);
     const request = newRequest(head, this.#options.connection, settings, this.#options.clock.now());

@@ -151,7 +151,7 @@ export function compileAuthorities<T>(
   const longestFirst = (maps: Map<number, Map<string, T>>): [number, Map<string, T>][] => [...maps].sort(([a], [b]) => b - a);
   const bySuffix = longestFirst(suffixes);
   const byPrefix = longestFirst(prefixes);
-  return (authority) => {
+  const look = (authority: string): T | undefined => {
     const host = ignorePort ? withoutPort(authority) : authority;
     const known = exact.get(host);
     if (known !== undefined) return known;
@@ -168,6 +168,16 @@ export function compileAuthorities<T>(
       if (value !== undefined) return value;
     }
     return any;
+  };
+  // Requests come in runs for one host; comparing two short texts costs less than the hash of a new one.
+  let lastAuthority: string | undefined;
+  let last: T | undefined;
+  return (authority) => {
+    if (authority !== lastAuthority) {
+      last = look(authority);
+      lastAuthority = authority;
+    }
+    return last;
   };
 }
 
