@@ -29,5 +29,5 @@ RUN groupadd --gid 1337 meshwork && useradd --uid 1337 --gid 1337 --no-create-ho
 WORKDIR /app
 COPY --from=build /app /app
 USER 1337:1337
-ENTRYPOINT ["node", "--max-semi-space-size=2", "/app/cli/meshwork.ts"]
+ENTRYPOINT ["node", "--max-semi-space-size=2", "--no-parallel-scavenge", "/app/cli/meshwork.ts"]
 CMD ["help"]
