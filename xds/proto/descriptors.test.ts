@@ -42,8 +42,8 @@ function fieldWords(field: DescField | DescExtension): unknown {
   return [...shape, delimitedEncoding, ...where, ...types, field.deprecated, proto, field.toString()];
 }
 
-function defaultOf(field: { readonly getDefaultValue?: () => unknown }): unknown {
-  return field.getDefaultValue?.();
+function defaultOf(field: DescField): unknown {
+  return field.fieldKind === 'scalar' || field.fieldKind === 'enum' ? field.getDefaultValue() : undefined;
 }
 
 function messageWords(message: DescMessage): unknown {
