@@ -14,7 +14,7 @@ COPY certs ./certs
 COPY proxy ./proxy
 COPY control-plane ./control-plane
 COPY cli ./cli
-RUN find . -name '*.test.ts' -not -path './node_modules/*' -delete && node cli/meshwork.ts version
+RUN find . -name '*.test.ts' -not -path './node_modules/*' -delete && node cli/meshwork.js version
 
 FROM debian:bookworm-slim AS init
 RUN apt-get update && apt-get install -y --no-install-recommends iptables && rm -rf /var/lib/apt/lists/*
@@ -29,5 +29,5 @@ RUN groupadd --gid 1337 meshwork && useradd --uid 1337 --gid 1337 --no-create-ho
 WORKDIR /app
 COPY --from=build /app /app
 USER 1337:1337
-ENTRYPOINT ["node", "--max-semi-space-size=2", "/app/cli/meshwork.ts"]
+ENTRYPOINT ["node", "--max-semi-space-size=2", "/app/cli/meshwork.js"]
 CMD ["help"]

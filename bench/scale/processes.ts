@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { FleetCommand, FleetLook } from './fleet.ts';
 
-const MESHWORK = fileURLToPath(new URL('../../cli/meshwork.ts', import.meta.url));
+const MESHWORK = fileURLToPath(new URL('../../cli/meshwork.js', import.meta.url));
 const FLEET = fileURLToPath(new URL('fleet.ts', import.meta.url));
 
 export interface ControlPlaneProcess {

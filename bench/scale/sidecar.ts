@@ -11,7 +11,7 @@ import { freePorts } from '../../cli/ports.ts';
 import { nodeId, writeMesh } from './mesh.ts';
 import { cpuMsOf, memoryOf, startControlPlane } from './processes.ts';
 
-const MESHWORK = fileURLToPath(new URL('../../cli/meshwork.ts', import.meta.url));
+const MESHWORK = fileURLToPath(new URL('../../cli/meshwork.js', import.meta.url));
 const PATIENCE_MS = 90_000;
 const SETTLE_MS = 5_000;
 
