@@ -25,6 +25,13 @@ export interface Ports {
   readonly metrics: number;
 }
 
+/** Node's flags of the npm script `meshwork`. */
+export function scriptFlags(): string[] {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  const { scripts } = JSON.parse(text) as { scripts: { meshwork: string } };
+  return scripts.meshwork.split(' ').filter((word) => word.startsWith('-'));
+}
+
 /** `meshwork control-plane` on loopback. Resolves when it is ready; rejects with what it printed when it ends before. */
 export function startControlPlane(options: {
   files: string;
