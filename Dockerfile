@@ -14,7 +14,7 @@ COPY certs ./certs
 COPY proxy ./proxy
 COPY control-plane ./control-plane
 COPY cli ./cli
-RUN find . -name '*.test.ts' -not -path './node_modules/*' -delete && node cli/meshwork.ts version
+RUN find . -name '*.test.ts' -not -path './node_modules/*' -delete && node cli/meshwork.js version
 
 FROM debian:bookworm-slim AS init
 RUN apt-get update && apt-get install -y --no-install-recommends iptables && rm -rf /var/lib/apt/lists/*
@@ -29,5 +29,9 @@ RUN groupadd --gid 1337 meshwork && useradd --uid 1337 --gid 1337 --no-create-ho
 WORKDIR /app
 COPY --from=build /app /app
 USER 1337:1337
-ENTRYPOINT ["node", "--max-semi-space-size=2", "--no-parallel-scavenge", "/app/cli/meshwork.ts"]
+# Stripped of types and compiled once, here: with a cold cache each container would load Node's TypeScript reader and keep it (17 MiB).
+# The cache belongs to the user, the paths and the flags that the entry point has.
+RUN node --max-semi-space-size=2 --no-parallel-scavenge --input-type=module -e "import { globSync } from 'node:fs'; for (const file of globSync('/app/{lib,xds,certs,proxy,control-plane}/**/*.ts')) if (!/testing/.test(file)) await import(file); for (const verb of ['proxy', 'run', 'control-plane']) await import('/app/cli/' + verb + '.ts');" \
+ && node --max-semi-space-size=2 --no-parallel-scavenge /app/cli/meshwork.js help > /dev/null
+ENTRYPOINT ["node", "--max-semi-space-size=2", "--no-parallel-scavenge", "/app/cli/meshwork.js"]
 CMD ["help"]

@@ -18,7 +18,7 @@ export function* renderPrometheus(registry: Registry, filter: StatsFilter = {}):
   let text = '';
   for (const family of registry.families()) {
     let head = `${family.help === '' ? '' : `# HELP ${family.name} ${family.help}\n`}# TYPE ${family.name} ${family.kind}\n`;
-    for (const series of family.series.values()) {
+    for (const series of family.each()) {
       if (!wanted(series, filter)) continue;
       text += head;
       head = '';
@@ -51,7 +51,7 @@ export function stats(registry: Registry, filter: StatsFilter = {}): Stat[] {
   const numbers: Stat[] = [];
   const histograms: Stat[] = [];
   for (const family of registry.families()) {
-    for (const series of family.series.values()) {
+    for (const series of family.each()) {
       if (!wanted(series, filter)) continue;
       if (series instanceof Histogram) histograms.push({ name: series.dotted, kind: 'histogram', histogram: series });
       else numbers.push({ name: series.dotted, kind: series instanceof Gauge ? 'gauge' : 'counter', value: series.value });
@@ -117,12 +117,13 @@ function histogramText(family: Family, series: Histogram): string {
   const labels = series.labelText === '' ? '' : `${series.labelText},`;
   const braces = series.labelText === '' ? '' : `{${series.labelText}}`;
   let text = '';
+  const { counts } = series;
   let total = 0;
   for (let bucket = 0; bucket < family.bounds.length; bucket++) {
-    total += series.counts[bucket]!;
+    total += counts[bucket]!;
     text += `${family.name}_bucket{${labels}le="${family.bounds[bucket]!}"} ${total}\n`;
   }
-  total += series.counts[family.bounds.length]!;
+  total += counts[family.bounds.length]!;
   return `${text}${family.name}_bucket{${labels}le="+Inf"} ${total}\n${family.name}_sum${braces} ${series.sum}\n${family.name}_count${braces} ${total}\n`;
 }
 

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { envoyScope } from './metrics-scope.ts';
+import { blockScope, envoyScope, scopeType } from './metrics-scope.ts';
 import { inTurns, renderPrometheus, renderStats, renderStatsJson, renderStatsSlices } from './metrics-text.ts';
 import { createRegistry } from './metrics.ts';
 
@@ -104,4 +104,73 @@ test('a scrape of 2,000 histograms comes in slices of about 64 KiB that add up t
   expect(slices).toBeGreaterThan(10);
   expect(whole).toBe(text(registry));
   expect([...renderStatsSlices(registry)].join('')).toBe(renderStats(registry));
+});
+
+const TYPE = scopeType('cluster', [
+  ['counter', 'rq_total'],
+  ['histogram', 'rq_time'],
+  ['gauge', 'breakers.open'],
+]);
+
+test('the series of a block are read from the start, and written with a handle or without', () => {
+  const registry = createRegistry();
+  const scope = blockScope(registry, 'cluster', 'cluster.a', { envoy_cluster_name: 'a' }, TYPE);
+  blockScope(registry, 'cluster', 'cluster.b', { envoy_cluster_name: 'b' }, TYPE);
+  expect(renderStats(registry)).toBe(
+    [
+      'a.breakers.open: 0',
+      'a.rq_total: 0',
+      'b.breakers.open: 0',
+      'b.rq_total: 0',
+      'a.rq_time: No recorded values',
+      'b.rq_time: No recorded values',
+    ]
+      .map((line) => `cluster.${line}\n`)
+      .join(''),
+  );
+
+  scope.counter('rq_total').inc();
+  scope.add(0, 2);
+  scope.set(2, 7);
+  scope.histogram('rq_time').record(3);
+
+  expect(scope.at(0)).toBe(scope.counter('rq_total'));
+  expect(registry.counter('envoy_cluster_rq_total', { envoy_cluster_name: 'a' })).toBe(scope.counter('rq_total'));
+  expect(renderStats(registry, { usedOnly: true })).toMatch(
+    /^cluster\.a\.breakers\.open: 7\ncluster\.a\.rq_total: 3\ncluster\.a\.rq_time: P0\(1,1\)/,
+  );
+  expect(text(registry)).toContain(
+    '# TYPE envoy_cluster_breakers_open gauge\nenvoy_cluster_breakers_open{envoy_cluster_name="a"} 7\nenvoy_cluster_breakers_open{envoy_cluster_name="b"} 0\n',
+  );
+  expect(() => scope.gauge('rq_total')).toThrow('metric "envoy_cluster_rq_total" is a counter, asked for as a gauge');
+
+  registry.resetCounters();
+  expect(renderStats(registry, { usedOnly: true })).toBe('cluster.a.breakers.open: 7\n');
+});
+
+test('a block goes when it was released and idle, and comes back with its counts before that', () => {
+  const registry = createRegistry();
+  const make = (): ReturnType<typeof blockScope> => blockScope(registry, 'cluster', 'cluster.a', { envoy_cluster_name: 'a' }, TYPE);
+  const scope = make();
+  scope.counter('rq_total').inc();
+  scope.counter('other').inc();
+  registry.expire(0, 1000);
+  scope.release();
+  expect(registry.expire(999, 1000)).toBe(0);
+
+  expect(make().counter('rq_total').value).toBe(1);
+  expect(registry.expire(1000, 1000)).toBe(1);
+  make().release();
+  expect(registry.expire(2000, 1000)).toBe(3);
+  expect(text(registry)).toBe('');
+  expect(make().counter('rq_total').value).toBe(0);
+});
+
+test('blocks beyond the cap of label sets share one that is marked', () => {
+  const registry = createRegistry({ seriesMax: 2 });
+  for (const name of ['a', 'b', 'c', 'd'])
+    blockScope(registry, 'cluster', `cluster.${name}`, { envoy_cluster_name: name }, TYPE).counter('rq_total').inc();
+  expect(text(registry)).toContain(
+    'envoy_cluster_rq_total{envoy_cluster_name="a"} 1\nenvoy_cluster_rq_total{envoy_cluster_name="b"} 1\nenvoy_cluster_rq_total{overflow="true"} 2\n',
+  );
 });

@@ -1,192 +1,47 @@
 /** The hot path's metrics: handles bound once, numbers in typed arrays, read as Prometheus text or as Envoy's dotted stats from the same counters. */
+import { Block } from './metrics-block.ts';
+import type { BlockType } from './metrics-block.ts';
+import { Cells, cellsOf, DEFAULT_BOUNDS_MS, handleOver } from './metrics-handles.ts';
+import type { Counter, Family, Gauge, Histogram, HistogramOptions, Labels, MetricKind, SeriesOptions } from './metrics-handles.ts';
 
-export type Labels = Readonly<Record<string, string>>;
-export type MetricKind = 'counter' | 'gauge' | 'histogram';
+export { Counter, DEFAULT_BOUNDS_MS, Gauge, Histogram } from './metrics-handles.ts';
+export type { Family, HistogramOptions, Labels, MetricKind, Series, SeriesOptions } from './metrics-handles.ts';
 
-/** What a series is called on both sides. */
-export interface SeriesOptions {
-  /** Envoy's dotted name for `/stats`, for example `cluster.x.upstream_rq_2xx`. Default: family name and label pairs joined with dots. */
-  readonly dotted?: string;
-  /** One line for `# HELP`; the first one given for a family counts. */
-  readonly help?: string;
-  /** False = may expire when idle though nobody released it; its owner must then watch `registry.generation`. Default true. */
-  readonly pinned?: boolean;
-}
-
-export interface HistogramOptions extends SeriesOptions {
-  /** Upper bounds, ascending, without infinity; those of a family's first series count. Default: milliseconds as Envoy and Istio bucket them. */
-  readonly bounds?: readonly number[];
-}
-
-/** One label set of a family. Owners call `release` when they will not write again; the value stays readable until it has been idle long enough. */
-export interface Series {
-  readonly family: Family;
-  readonly labels: Labels;
-  readonly dotted: string;
-  /** `name="value",…` escaped, without braces; empty without labels. */
-  readonly labelText: string;
-  release(): void;
-}
-
-export interface Family {
+const NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
+const LABEL = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
+/** A family as the registry holds it: series of their own, and those that are part of blocks. */
+class SeriesFamily implements Family {
   readonly name: string;
   readonly kind: MetricKind;
   help: string;
   readonly bounds: Float64Array;
-  readonly series: ReadonlyMap<string, Counter | Gauge | Histogram>;
-}
+  readonly series = new Map<string, Counter | Gauge | Histogram>();
+  /** Whose `index`th series is of this family, by label text. */
+  blocks: ReadonlyMap<string, Block> = NO_BLOCKS;
+  index = 0;
 
-/** Envoy's default histogram bounds, which Istio's duration metrics share. */
-export const DEFAULT_BOUNDS_MS: readonly number[] = [
-  0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000,
-];
+  constructor(name: string, kind: MetricKind, help: string, bounds: readonly number[]) {
+    this.name = name;
+    this.kind = kind;
+    this.help = help;
+    this.bounds = Float64Array.from(bounds);
+  }
 
-const NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
-const LABEL = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
-const CHUNK = 1024;
+  get size(): number {
+    return this.series.size + this.blocks.size;
+  }
 
-/** Numbers for counters and gauges: chunks that never move, so that a handle keeps its array and index. A cell is never given to another handle: somebody may still hold the old one. */
-class Cells {
-  #chunk = new Float64Array(CHUNK);
-  #used = 0;
+  get(text: string): Counter | Gauge | Histogram | undefined {
+    return this.series.get(text) ?? this.blocks.get(text)?.handle(this.index);
+  }
 
-  take(): { array: Float64Array; index: number } {
-    if (this.#used === CHUNK) {
-      this.#chunk = new Float64Array(CHUNK);
-      this.#used = 0;
-    }
-    return { array: this.#chunk, index: this.#used++ };
+  *each(): Generator<Counter | Gauge | Histogram> {
+    yield* this.series.values();
+    for (const block of this.blocks.values()) yield block.look(this.index);
   }
 }
 
-/** What every handle has in common: its place in the registry, and how it ages. */
-abstract class Handle implements Series {
-  readonly family: Family;
-  readonly labels: Labels;
-  readonly dotted: string;
-  readonly labelText: string;
-  pinned: boolean;
-  /** Reading at the last sweep and when it last differed; only the registry writes them. */
-  sweptValue = Number.NaN;
-  changedMs = 0;
-
-  constructor(family: Family, labels: Labels, labelText: string, options: SeriesOptions) {
-    this.family = family;
-    this.labels = labels;
-    this.labelText = labelText;
-    this.dotted = options.dotted ?? dottedName(family.name, labels);
-    this.pinned = options.pinned ?? true;
-  }
-
-  release(): void {
-    this.pinned = false;
-  }
-
-  /** A number that changes with every write. */
-  abstract activity(): number;
-}
-
-/** Only goes up. `inc` is one add into a typed array. */
-export class Counter extends Handle {
-  readonly #array: Float64Array;
-  readonly #index: number;
-
-  constructor(family: Family, labels: Labels, labelText: string, options: SeriesOptions, cell: { array: Float64Array; index: number }) {
-    super(family, labels, labelText, options);
-    this.#array = cell.array;
-    this.#index = cell.index;
-  }
-
-  inc(): void {
-    this.#array[this.#index]!++;
-  }
-
-  add(amount: number): void {
-    this.#array[this.#index]! += amount;
-  }
-
-  get value(): number {
-    return this.#array[this.#index]!;
-  }
-
-  /** Admin `/reset_counters`. */
-  reset(): void {
-    this.#array[this.#index] = 0;
-  }
-
-  activity(): number {
-    return this.value;
-  }
-}
-
-/** Goes up and down. */
-export class Gauge extends Counter {
-  dec(): void {
-    this.add(-1);
-  }
-
-  set(value: number): void {
-    this.add(value - this.value);
-  }
-}
-
-/** Counts per bucket and a sum. `record` is a short search and two adds. */
-export class Histogram extends Handle {
-  /** Counts per bound, the last one for what is above all bounds. */
-  readonly counts: Float64Array;
-  readonly #bounds: Float64Array;
-  readonly #sum = new Float64Array(1);
-
-  constructor(family: Family, labels: Labels, labelText: string, options: SeriesOptions) {
-    super(family, labels, labelText, options);
-    this.#bounds = family.bounds;
-    this.counts = new Float64Array(family.bounds.length + 1);
-  }
-
-  record(value: number): void {
-    const bounds = this.#bounds;
-    let bucket = 0;
-    while (bucket < bounds.length && value > bounds[bucket]!) bucket++;
-    this.counts[bucket]!++;
-    this.#sum[0]! += value;
-  }
-
-  get sum(): number {
-    return this.#sum[0]!;
-  }
-
-  get count(): number {
-    let total = 0;
-    for (const count of this.counts) total += count;
-    return total;
-  }
-
-  /** The value below which the share `q` (0 to 1) of the records lies, interpolated inside its bucket; undefined without records. */
-  quantile(q: number): number | undefined {
-    const total = this.count;
-    if (total === 0) return undefined;
-    let left = q * total;
-    for (let bucket = 0; bucket < this.counts.length; bucket++) {
-      const count = this.counts[bucket]!;
-      if (left <= count && count > 0) {
-        const low = bucket === 0 ? 0 : this.#bounds[bucket - 1]!;
-        const high = this.#bounds[bucket] ?? low;
-        return low + ((high - low) * left) / count;
-      }
-      left -= count;
-    }
-    return this.#bounds.at(-1);
-  }
-
-  reset(): void {
-    this.counts.fill(0);
-    this.#sum[0] = 0;
-  }
-
-  activity(): number {
-    return this.count;
-  }
-}
+const NO_BLOCKS: ReadonlyMap<string, Block> = new Map();
 
 export interface RegistryOptions {
   /** Label sets per family; further ones share one series with `overflow="true"`. Default 5000. */
@@ -197,7 +52,8 @@ export interface RegistryOptions {
 export class Registry {
   /** Rises whenever `expire` removed a series that was not pinned: caches of such handles must then be dropped. */
   generation = 0;
-  readonly #families = new Map<string, Family & { series: Map<string, Counter | Gauge | Histogram> }>();
+  readonly #families = new Map<string, SeriesFamily>();
+  readonly #blocks = new Map<BlockType, { readonly families: readonly SeriesFamily[]; readonly known: Map<string, Block> }>();
   readonly #cells = new Cells();
   readonly #seriesMax: number;
 
@@ -218,6 +74,28 @@ export class Registry {
     return this.#series('histogram', name, labels, options, options.bounds ?? DEFAULT_BOUNDS_MS) as Histogram;
   }
 
+  /**
+   * The block of that type and label set; the same one for the same labels. All its series are read as 0 from now on, and a handle is made
+   * only for those that are bound. `dotted` is what their dotted names begin with. Throws when a family is of another kind or in another type.
+   */
+  block(type: BlockType, labels: Labels, dotted: string): Block {
+    const { families, known } = this.#blockType(type);
+    const text = labelText(labels);
+    const found = known.get(text);
+    if (found !== undefined) {
+      found.pinned = true;
+      return found;
+    }
+    const over = known.size >= this.#seriesMax;
+    const key = over ? OVERFLOW_TEXT : text;
+    const shared = over ? known.get(key) : undefined;
+    if (shared !== undefined) return shared;
+    const cells = this.#cells.take(type.cells);
+    const block = over ? new Block(type, families, OVERFLOW, key, undefined, cells) : new Block(type, families, labels, key, dotted, cells);
+    known.set(key, block);
+    return block;
+  }
+
   families(): IterableIterator<Family> {
     return this.#families.values();
   }
@@ -236,9 +114,29 @@ export class Registry {
           removed++;
         }
       }
-      if (family.series.size === 0) this.#families.delete(name);
+      if (family.size === 0) this.#families.delete(name);
     }
+    removed += this.#expireBlocks(nowMs, idleMs);
     if (removed > 0) this.generation++;
+    return removed;
+  }
+
+  /** A block goes as a whole, when no series of it was written. */
+  #expireBlocks(nowMs: number, idleMs: number): number {
+    let removed = 0;
+    for (const [type, { families, known }] of this.#blocks) {
+      for (const [key, block] of known) {
+        if (!block.isIdle(nowMs, idleMs)) continue;
+        known.delete(key);
+        removed += families.length;
+      }
+      if (known.size > 0) continue;
+      this.#blocks.delete(type);
+      for (const family of families) {
+        family.blocks = NO_BLOCKS;
+        if (family.size === 0) this.#families.delete(family.name);
+      }
+    }
     return removed;
   }
 
@@ -246,43 +144,47 @@ export class Registry {
   resetCounters(): void {
     for (const family of this.#families.values()) {
       if (family.kind === 'gauge') continue;
-      for (const series of family.series.values()) series.reset();
+      for (const series of family.each()) series.reset();
     }
   }
 
   #series(kind: MetricKind, name: string, labels: Labels, options: SeriesOptions, bounds: readonly number[]): Counter | Gauge | Histogram {
     const family = this.#family(kind, name, options, bounds);
     const text = labelText(labels);
-    const known = family.series.get(text);
+    const known = family.get(text);
     if (known !== undefined) {
       if (options.pinned !== false) known.pinned = true;
       return known;
     }
-    if (family.series.size >= this.#seriesMax) return this.#make(family, OVERFLOW, 'overflow="true"', {});
+    if (family.size >= this.#seriesMax) return this.#make(family, OVERFLOW, OVERFLOW_TEXT, {});
     return this.#make(family, labels, text, options);
   }
 
-  #make(
-    family: Family & { series: Map<string, Counter | Gauge | Histogram> },
-    labels: Labels,
-    text: string,
-    options: SeriesOptions,
-  ): Counter | Gauge | Histogram {
-    const known = family.series.get(text);
+  #make(family: SeriesFamily, labels: Labels, text: string, options: SeriesOptions): Counter | Gauge | Histogram {
+    const known = family.get(text);
     if (known !== undefined) return known;
-    let made: Counter | Gauge | Histogram;
-    if (family.kind === 'histogram') made = new Histogram(family, labels, text, options);
-    else made = new (family.kind === 'gauge' ? Gauge : Counter)(family, labels, text, options, this.#cells.take());
+    const made = handleOver(family, labels, text, options, this.#cells.take(cellsOf(family.kind, family.bounds)));
     family.series.set(text, made);
     return made;
   }
 
-  #family(
-    kind: MetricKind,
-    name: string,
-    options: SeriesOptions,
-    bounds: readonly number[],
-  ): Family & { series: Map<string, Counter | Gauge | Histogram> } {
+  #blockType(type: BlockType): { readonly families: readonly SeriesFamily[]; readonly known: Map<string, Block> } {
+    const found = this.#blocks.get(type);
+    if (found !== undefined) return found;
+    const families = type.series.map(({ kind, name }) => this.#family(kind, name, {}, kind === 'histogram' ? DEFAULT_BOUNDS_MS : []));
+    const taken = families.find((family) => family.blocks !== NO_BLOCKS);
+    if (taken !== undefined) throw new Error(`metric ${JSON.stringify(taken.name)} is part of another type of block already`);
+    const known = new Map<string, Block>();
+    families.forEach((family, index) => {
+      family.blocks = known;
+      family.index = index;
+    });
+    const entry = { families, known };
+    this.#blocks.set(type, entry);
+    return entry;
+  }
+
+  #family(kind: MetricKind, name: string, options: SeriesOptions, bounds: readonly number[]): SeriesFamily {
     const known = this.#families.get(name);
     if (known !== undefined) {
       if (known.kind !== kind) throw new Error(`metric ${JSON.stringify(name)} is a ${known.kind}, asked for as a ${kind}`);
@@ -290,19 +192,14 @@ export class Registry {
       return known;
     }
     if (!NAME.test(name)) throw new Error(`a metric name takes letters, digits, "_" and ":", received ${JSON.stringify(name)}`);
-    const family = {
-      name,
-      kind,
-      help: options.help ?? '',
-      bounds: Float64Array.from(bounds),
-      series: new Map<string, Counter | Gauge | Histogram>(),
-    };
+    const family = new SeriesFamily(name, kind, options.help ?? '', bounds);
     this.#families.set(name, family);
     return family;
   }
 }
 
 const OVERFLOW: Labels = { overflow: 'true' };
+const OVERFLOW_TEXT = 'overflow="true"';
 
 /** An empty registry. */
 export function createRegistry(options: RegistryOptions = {}): Registry {
@@ -320,10 +217,4 @@ function labelText(labels: Labels): string {
 
 function escapeLabel(value: string): string {
   return /[\\"\n]/.test(value) ? value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n') : value;
-}
-
-function dottedName(name: string, labels: Labels): string {
-  let text = name;
-  for (const label of Object.keys(labels)) text += `.${label}.${labels[label]!}`;
-  return text;
 }

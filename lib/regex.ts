@@ -1,5 +1,6 @@
 /** Regular expressions from configuration: RE2 syntax, linear time whatever the input, compiled once (Envoy's RegexMatcher). */
-import { RE2JS } from 're2js';
+import type { RE2JS } from 're2js';
+import { re2 } from './on-demand.ts';
 
 /** Longest pattern that is taken, in UTF-16 units. Envoy bounds the compiled program; a length bound is what operators can predict. */
 export const PATTERN_LENGTH_MAX = 1024;
@@ -20,7 +21,7 @@ export function compileRegex(pattern: string): Regex {
   }
   let compiled: RE2JS;
   try {
-    compiled = RE2JS.compile(pattern);
+    compiled = re2().RE2JS.compile(pattern);
   } catch (error) {
     throw new Error(`${JSON.stringify(pattern)} is not an RE2 pattern: ${error instanceof Error ? error.message : String(error)}`, {
       cause: error,

@@ -213,8 +213,10 @@ export function decodeReceived(
   const resolved = resolveDecoded(decoded, readData);
   const resource = kind === 'listeners' ? withoutClusterCheck(resolved as Listener) : resolved;
   check({ ...decoded, resource } as Decoded);
-  const wire = { typeUrl, bytes, selfContained: resolved === decoded.resource };
-  return { resource, wire, dump: () => resourceJson(typeUrl, bytes), warnings: decoded.warnings };
+  // One string for all resources of a kind; what came has its own for each.
+  const known = TYPE_URLS[decoded.kind];
+  const wire = { typeUrl: typeUrl === known ? known : typeUrl, bytes, selfContained: resolved === decoded.resource };
+  return { resource, wire, dump: () => resourceJson(wire.typeUrl, bytes), warnings: decoded.warnings };
 }
 
 /** Envoy's check of inline routes is for files: here a listener waits for its clusters, and one that is still on its way is no mistake. */

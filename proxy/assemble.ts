@@ -128,14 +128,13 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
 
 /** By itself: cross-references are the snapshot's matter, and what is still to come is no mistake. */
 function checkResource(decoded: Decoded, store: ResourceStore, deps: CompileDeps): void {
-  const { secrets, routes } = store.snapshot();
   switch (decoded.kind) {
     case 'cluster':
       compileCluster(decoded.resource);
-      checkClusterTls(decoded.resource, { secrets }, deps.contexts);
+      checkClusterTls(decoded.resource, { secrets: store.values('secrets') }, deps.contexts);
       return;
     case 'listener':
-      compileListener(decoded.resource, { routes, secrets }, deps);
+      compileListener(decoded.resource, { routes: store.values('routes'), secrets: store.values('secrets') }, deps);
       return;
     case 'route':
       compileRoutes(decoded.resource, {

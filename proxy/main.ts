@@ -1,6 +1,8 @@
 /** The sidecar's composition root: read the bootstrap, wire, listen, follow the control plane, drain. */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { systemClock } from '../lib/clock.ts';
+import { collectGarbage } from '../lib/heap.ts';
 import { createLog } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
 import { adminContext } from './admin/context.ts';
@@ -70,6 +72,11 @@ export async function runProxy(argv: readonly string[], deps: ProxyDeps = {}): P
       return EXIT.fine;
     }
     const proxy = await start(options, world);
+    // Much of the memory at this moment is what the start left behind, and requests are still to come.
+    void proxy.ready.then(() => {
+      flushCompileCache();
+      collectGarbage();
+    });
     return await untilEnd(proxy, world);
   } catch (error) {
     if (!(error instanceof StartError)) throw error;

@@ -52,7 +52,7 @@ export class ResourceStore {
   /** Version of the last response per kind. */
   readonly versions: Record<Kind, string> = { listeners: '', routes: '', clusters: '', endpoints: '', secrets: '' };
   #snapshot: Snapshot = EMPTY_SNAPSHOT;
-  #dirty = new Set<Kind>();
+  readonly #dirty = new Set<Kind>();
 
   /** Takes a good resource. Throws when the name belongs to the bootstrap. */
   put<K extends Kind>(kind: K, resource: StoredResource<ResourceKinds[K]>): void {
@@ -80,18 +80,17 @@ export class ResourceStore {
 
   /** Everything as one snapshot. Maps of kinds that did not change are the same objects as before. */
   snapshot(): Snapshot {
-    if (this.#dirty.size === 0) return this.#snapshot;
-    const values = <T>(kind: Kind, map: ReadonlyMap<string, StoredResource<T>>, old: ReadonlyMap<string, T>): ReadonlyMap<string, T> =>
-      this.#dirty.has(kind) ? new Map([...map].map(([name, stored]) => [name, stored.value])) : old;
-    const old = this.#snapshot;
-    this.#snapshot = {
-      listeners: values('listeners', this.listeners, old.listeners),
-      routes: values('routes', this.routes, old.routes),
-      clusters: values('clusters', this.clusters, old.clusters),
-      endpoints: values('endpoints', this.endpoints, old.endpoints),
-      secrets: values('secrets', this.secrets, old.secrets),
-    };
-    this.#dirty = new Set();
+    for (const kind of this.#dirty) this.values(kind);
     return this.#snapshot;
+  }
+
+  /** The resources of one kind, as a snapshot has them. Cheaper than all of it while another kind is being filled. */
+  values<K extends Kind>(kind: K): Snapshot[K] {
+    if (this.#dirty.delete(kind)) {
+      const values = new Map<string, unknown>();
+      for (const [name, stored] of this[kind] as ReadonlyMap<string, StoredResource<unknown>>) values.set(name, stored.value);
+      this.#snapshot = { ...this.#snapshot, [kind]: values };
+    }
+    return this.#snapshot[kind];
   }
 }

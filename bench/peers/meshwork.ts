@@ -9,7 +9,7 @@ import type { Peer } from './peer.ts';
 
 const SCRIPT = (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { scripts: { meshwork: string } })
   .scripts.meshwork;
-const MESHWORK = fileURLToPath(new URL('../../cli/meshwork.ts', import.meta.url));
+const MESHWORK = fileURLToPath(new URL('../../cli/meshwork.js', import.meta.url));
 
 export const meshwork: Peer = {
   name: 'meshwork',

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { FleetCommand, FleetLook } from './fleet.ts';
 
-const MESHWORK = fileURLToPath(new URL('../../cli/meshwork.ts', import.meta.url));
+const MESHWORK = fileURLToPath(new URL('../../cli/meshwork.js', import.meta.url));
 const FLEET = fileURLToPath(new URL('fleet.ts', import.meta.url));
 
 export interface ControlPlaneProcess {
@@ -23,6 +23,13 @@ export interface Ports {
   readonly xdsTls: number;
   readonly api: number;
   readonly metrics: number;
+}
+
+/** Node's flags of the npm script `meshwork`. */
+export function scriptFlags(): string[] {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  const { scripts } = JSON.parse(text) as { scripts: { meshwork: string } };
+  return scripts.meshwork.split(' ').filter((word) => word.startsWith('-'));
 }
 
 /** `meshwork control-plane` on loopback. Resolves when it is ready; rejects with what it printed when it ends before. */

@@ -9,9 +9,11 @@ import { parseArgs } from 'node:util';
 import { request } from 'undici';
 import { freePorts } from '../../cli/ports.ts';
 import { nodeId, writeMesh } from './mesh.ts';
-import { cpuMsOf, memoryOf, startControlPlane } from './processes.ts';
+import { cpuMsOf, memoryOf, scriptFlags, startControlPlane } from './processes.ts';
 
-const MESHWORK = fileURLToPath(new URL('../../cli/meshwork.ts', import.meta.url));
+const MESHWORK = fileURLToPath(new URL('../../cli/meshwork.js', import.meta.url));
+/** As the npm script starts it. */
+const FLAGS = scriptFlags();
 const PATIENCE_MS = 90_000;
 const SETTLE_MS = 5_000;
 
@@ -46,7 +48,8 @@ async function main(): Promise<void> {
   ending.push(() => controlPlane.stop());
   const bootstrap = join(directory, 'bootstrap.json');
   writeFileSync(bootstrap, bootstrapFor(nodeId(services + 1, size), xds, admin));
-  const child = spawn(process.execPath, [MESHWORK, 'proxy', '-c', bootstrap, '-l', 'error'], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const args = [...FLAGS, MESHWORK, 'proxy', '-c', bootstrap, '-l', 'error'];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] });
   const exit = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   ending.push(async () => {
     child.kill('SIGTERM');
@@ -55,28 +58,37 @@ async function main(): Promise<void> {
     clearTimeout(killing);
   });
   const startMs = performance.now();
-  while ((await activeClusters(admin)) < services) {
+  while (!(await isReady(admin))) {
     if (child.exitCode !== null) throw new Error(`the sidecar ended with ${child.exitCode}`);
-    if (performance.now() - startMs > PATIENCE_MS)
-      throw new Error(`the sidecar has ${await activeClusters(admin)} clusters after ${PATIENCE_MS} ms`);
-    await delay(200);
+    if (performance.now() - startMs > PATIENCE_MS) throw new Error(`the sidecar is not ready after ${PATIENCE_MS} ms`);
+    await delay(100);
   }
   const loadedMs = Math.round(performance.now() - startMs);
   await delay(SETTLE_MS);
   const { rssMiB, peakMiB } = memoryOf(child.pid!);
+  // Asked for last: a filter makes the sidecar load its regular expressions.
+  const active = await activeClusters(admin);
+  if (active < services) throw new Error(`the sidecar is ready with ${active} of ${services} clusters`);
   const measured = { clusters: services, loadedMs, cpuMs: cpuMsOf(child.pid!), rssMiB: Math.round(rssMiB), peakMiB: Math.round(peakMiB) };
   process.stdout.write(`sidecar: ${JSON.stringify(measured)}\n`);
 }
 
-/** Envoy's own gauge; 0 while the admin port is not open. */
-async function activeClusters(admin: number): Promise<number> {
+/** False while the admin port is not open. */
+async function isReady(admin: number): Promise<boolean> {
   try {
-    const { body } = await request(`http://127.0.0.1:${admin}/stats?filter=cluster_manager.active_clusters`);
-    return Number(/: (\d+)/.exec(await body.text())?.[1] ?? 0);
+    const { statusCode, body } = await request(`http://127.0.0.1:${admin}/ready`);
+    await body.dump();
+    return statusCode === 200;
   } catch (error) {
-    if ((error as { code?: unknown }).code === 'ECONNREFUSED') return 0;
+    if ((error as { code?: unknown }).code === 'ECONNREFUSED') return false;
     throw error;
   }
+}
+
+/** Envoy's own gauge. */
+async function activeClusters(admin: number): Promise<number> {
+  const { body } = await request(`http://127.0.0.1:${admin}/stats?filter=cluster_manager.active_clusters`);
+  return Number(/: (\d+)/.exec(await body.text())?.[1] ?? 0);
 }
 
 function bootstrapFor(id: string, xds: number, admin: number): string {

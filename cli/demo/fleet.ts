@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../../lib/clock.ts';
 
-const MESHWORK = fileURLToPath(new URL('../meshwork.ts', import.meta.url));
+const MESHWORK = fileURLToPath(new URL('../meshwork.js', import.meta.url));
 const STOP_GRACE_MS = 8_000;
 const TAIL_CHARS_MAX = 2_000;
 

@@ -1,5 +1,5 @@
 /** The ports that an Istio agent has beside its proxy: 15021 for health probes, 15020 for metrics, those of the application among them. */
-import { createServer, get } from 'node:http';
+import { http } from '../../lib/on-demand.ts';
 import { renderPrometheus } from '../../lib/metrics-text.ts';
 import type { ServerState } from './endpoint.ts';
 import type { Clock } from '../../lib/clock.ts';
@@ -83,7 +83,7 @@ function readApplication(url: string, { clock, log }: AgentPortsDeps): Promise<s
       log.warning('The metrics of the application could not be read.', { url, error });
       resolve('');
     };
-    const request = get(url, (response) => {
+    const request = http().get(url, (response) => {
       const chunks: Buffer[] = [];
       let bytes = 0;
       response.on('data', (chunk: Buffer) => {
@@ -109,7 +109,7 @@ function listen(
   handler: (request: IncomingMessage, response: ServerResponse) => void,
   servers: Server[],
 ): Promise<number> {
-  const server = createServer(handler);
+  const server = http().createServer(handler);
   server.maxConnections = CONNECTIONS_MAX;
   server.on('clientError', (_error, socket) => socket.destroy());
   return new Promise((resolve, reject) => {

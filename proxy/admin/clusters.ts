@@ -38,7 +38,7 @@ export const listeners: AdminEndpoint = {
 function healthFlags(member: Member): string {
   const flags = [
     member.failedCheck ? '/failed_active_hc' : '',
-    member.outlier.ejectedUntilMs > 0 ? '/failed_outlier_check' : '',
+    member.ejectedUntilMs > 0 ? '/failed_outlier_check' : '',
     member.announced === 'UNHEALTHY' || member.announced === 'TIMEOUT' ? '/failed_eds_health' : '',
     member.announced === 'DEGRADED' ? '/degraded_eds_health' : '',
     member.announced === 'DRAINING' ? '/draining' : '',
@@ -121,7 +121,7 @@ function memberJson(member: Member): JsonObject {
     health_status: {
       eds_health_status: announced,
       ...(member.failedCheck ? { failed_active_health_check: true } : {}),
-      ...(member.outlier.ejectedUntilMs > 0 ? { failed_outlier_check: true } : {}),
+      ...(member.ejectedUntilMs > 0 ? { failed_outlier_check: true } : {}),
     },
     ...(member.hostname === '' ? {} : { hostname: member.hostname }),
     weight: member.configuredWeight,

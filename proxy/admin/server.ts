@@ -1,6 +1,6 @@
 /** The admin port: a small HTTP server that answers on addresses of this machine only, and only to those who ask for it by such a name. */
-import { createServer } from 'node:http';
 import { isIP } from 'node:net';
+import { http } from '../../lib/on-demand.ts';
 import { adminRoutes } from './index.ts';
 import { isLoopback, parseIp } from '../listen/ip.ts';
 import type { AdminContext, AdminEndpoint, AdminRequest, AdminResponse } from './endpoint.ts';
@@ -19,7 +19,7 @@ const CONNECTIONS_MAX = 256;
 /** Starts the server. Rejects when the address cannot be bound. */
 export function serveAdmin(address: Address, context: AdminContext): Promise<AdminServer> {
   const routes = adminRoutes();
-  const server = createServer((request, response) => {
+  const server = http().createServer((request, response) => {
     answer(request, response, routes, context, boundAddress(server, address)).catch((error: unknown) => {
       context.log.warning('An admin request failed.', { path: request.url, error });
       response.destroy();

@@ -1,5 +1,5 @@
 /** A token bucket in this process (envoy.extensions.filters.http.local_ratelimit.v3). */
-import { STATUS_CODES } from 'node:http';
+import { http } from '../../lib/on-demand.ts';
 import { ConfigError, ProxyError } from '../errors.ts';
 import { errorResponse, localResponse } from '../http1/error-response.ts';
 import { compileHeaderOption } from './header-mutation.ts';
@@ -99,6 +99,7 @@ function buildLocalRateLimit(config: ConfigReader, deps: FilterDeps): Filter | u
 function statusOf(config: ConfigReader | undefined): number {
   const raw = config?.raw('code');
   if (config === undefined || raw === undefined) return 429;
+  const { STATUS_CODES } = http();
   const found =
     typeof raw === 'string'
       ? Number(Object.keys(STATUS_CODES).find((code) => STATUS_CODES[code]!.replaceAll(/[^A-Za-z]/g, '') === raw))

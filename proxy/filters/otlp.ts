@@ -1,6 +1,6 @@
 /** Sends spans to a collector as OTLP over HTTP with JSON: in batches, from a bounded queue, dropping and counting when the collector is too slow. */
-import { request as sendHttp } from 'node:http';
 import { request as sendHttps } from 'node:https';
+import { http } from '../../lib/on-demand.ts';
 import type { Span } from './tracing.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
@@ -122,7 +122,7 @@ function nanoseconds(ms: number): string {
 
 function post(url: URL, body: string, options: OtlpOptions): Promise<void> {
   return new Promise((resolve, reject) => {
-    const send = url.protocol === 'https:' ? sendHttps : sendHttp;
+    const send = url.protocol === 'https:' ? sendHttps : http().request;
     const request = send(url, {
       method: 'POST',
       headers: { ...options.headers, 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(body)) },

@@ -20,6 +20,8 @@ export class ClusterPool {
   /** Clusters that the last push left out; they serve until `sweep`. */
   readonly #left = new Set<string>();
 
+  readonly #find = (name: string): UpstreamCluster | undefined => this.get(name);
+
   constructor(deps: ClusterDeps) {
     this.#deps = deps;
   }
@@ -40,7 +42,7 @@ export class ClusterPool {
       const ref = this.ref(name);
       this.#refs.set(name, ref);
       this.#empty.delete(name);
-      if (ref.current === undefined) ref.current = new UpstreamCluster(one, this.#deps, (other) => this.get(other));
+      if (ref.current === undefined) ref.current = new UpstreamCluster(one, this.#deps, this.#find);
       else ref.current.configure(one);
       const assignment = one.config.type === 'EDS' ? assignments.get(one.config.edsServiceName ?? name) : undefined;
       if (assignment !== undefined) ref.current.assign(assignment);
@@ -93,7 +95,7 @@ export class ClusterPool {
 
 /** State of the world brings every cluster anew; most are as they were. */
 function isSame(known: UpstreamCluster, config: Cluster): boolean {
-  return known.config === config || known.compiled.text === JSON.stringify(config);
+  return known.config === config || JSON.stringify(known.config) === JSON.stringify(config);
 }
 
 /** An aggregate that contains itself would never end. */

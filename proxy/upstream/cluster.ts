@@ -11,7 +11,8 @@ import type { CompiledCluster } from './compile-cluster.ts';
 import { DynamicMembers } from './dynamic.ts';
 import { Ejections } from './ejections.ts';
 import type { Endpoint, Pool } from './endpoint.ts';
-import { Limits } from './limits.ts';
+import { PriorityLimits } from './limits.ts';
+import type { Limits } from './limits.ts';
 import { Member } from './member.ts';
 import { select } from './selection.ts';
 import { Upkeep } from './upkeep.ts';
@@ -42,7 +43,7 @@ const NO_ENDPOINTS: LoadAssignment = { clusterName: '', localities: [], overprov
 export class UpstreamCluster {
   readonly name: string;
   readonly stats: ClusterStats;
-  readonly limits: { readonly DEFAULT: Limits; readonly HIGH: Limits };
+  readonly limits: PriorityLimits;
   config: Cluster;
   /** An EDS cluster is warm once an assignment came, even an empty one; the others are from the start or their first DNS answer. */
   warm = false;
@@ -58,8 +59,8 @@ export class UpstreamCluster {
   readonly #upkeep: Upkeep;
   readonly #dispatch: Dispatch;
   #dynamic: DynamicMembers | undefined = undefined;
-  #poolSettings: string;
   #stopSlowStart: (() => void) | undefined = undefined;
+  readonly #makePool = (member: Member): Pool => this.#deps.makePool(member, this.#poolCluster());
   #closed = false;
 
   /** `find` answers other clusters by name, for aggregates. */
@@ -70,11 +71,7 @@ export class UpstreamCluster {
     this.config = compiled.config;
     this.name = compiled.config.name;
     this.stats = new ClusterStats(deps.metrics, compiled.config.altStatName === '' ? compiled.config.name : compiled.config.altStatName);
-    this.limits = {
-      DEFAULT: new Limits(this.config.circuitBreakers.default, this.stats.scope, 'default'),
-      HIGH: new Limits(this.config.circuitBreakers.high, this.stats.scope, 'high'),
-    };
-    this.#poolSettings = poolSettings(this.config);
+    this.limits = new PriorityLimits(this.config.circuitBreakers, this.stats.scope);
     this.#upkeep = new Upkeep(this, deps);
     this.#ejections = new Ejections(this, deps);
     this.#dispatch = new Dispatch(this, deps, this.#ejections);
@@ -99,15 +96,11 @@ export class UpstreamCluster {
   /** Takes a new configuration. Endpoints, connections and counts stay; changed connection settings hold for new connections. */
   configure(compiled: CompiledCluster): void {
     if (compiled.config === this.config) return;
+    const renewed = poolSettings(compiled.config) !== poolSettings(this.config);
     this.#compiled = compiled;
     this.config = compiled.config;
-    this.limits.DEFAULT.apply(this.config.circuitBreakers.default);
-    this.limits.HIGH.apply(this.config.circuitBreakers.high);
-    const settings = poolSettings(this.config);
-    if (settings !== this.#poolSettings) {
-      this.#poolSettings = settings;
-      for (const member of this.members.values()) member.renewPool();
-    }
+    this.limits.apply(this.config.circuitBreakers);
+    if (renewed) for (const member of this.members.values()) member.renewPool();
     this.#ejections.configure(this.config.outlierDetection);
     this.#follow();
   }
@@ -146,9 +139,9 @@ export class UpstreamCluster {
     }
     this.warm = true;
     // Envoy counts what came from outside: EDS and DNS.
-    if (this.config.type !== 'STATIC') this.stats.updates.inc();
+    if (this.config.type !== 'STATIC') this.stats.updated();
     if (joined || left) {
-      this.stats.membershipChange.inc();
+      this.stats.membershipChanged();
       this.#upkeep.membersChanged();
     }
     // A consistent balancer's table is dear: it is built anew only for what it depends on.
@@ -199,12 +192,12 @@ export class UpstreamCluster {
   }
 
   #makeMember(key: string, address: Address): Member {
-    return new Member(key, address, this.#deps.clock.now(), (made) => this.#deps.makePool(made, this.#poolCluster()));
+    return new Member(key, address, this.#deps.clock.now(), this.#makePool);
   }
 
   /** Requests are under way. */
   busy(): boolean {
-    return this.limits.DEFAULT.requests.active + this.limits.HIGH.requests.active > 0;
+    return this.limits.active > 0;
   }
 
   /** True when a request would find somebody without panic: what an aggregate cluster asks. */
@@ -270,11 +263,8 @@ export class UpstreamCluster {
 
   #gauges(members: readonly Member[]): void {
     const count = (health: Endpoint['health']): number => members.filter((member) => member.health === health).length;
-    this.stats.membershipTotal.set(members.length);
-    this.stats.membershipHealthy.set(count('healthy'));
-    this.stats.membershipDegraded.set(count('degraded'));
-    this.stats.membershipExcluded.set(count('draining'));
-    this.stats.ejectionsActive.set(members.filter((member) => member.ejectedUntilMs > 0).length);
+    const ejected = members.filter((member) => member.ejectedUntilMs > 0).length;
+    this.stats.membership(members.length, count('healthy'), count('degraded'), count('draining'), ejected);
   }
 }
 

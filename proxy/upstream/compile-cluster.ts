@@ -10,8 +10,6 @@ export interface CompiledCluster {
   readonly config: Cluster;
   readonly balancer: Balancer;
   readonly kind: BalancerKind;
-  /** The configuration as text, to see whether a later one differs. */
-  readonly text: string;
 }
 
 const LB_PATH = 'lb_policy';
@@ -31,7 +29,6 @@ export function compileCluster(config: Cluster): CompiledCluster {
   return {
     config,
     kind,
-    text: JSON.stringify(config),
     balancer: kind.compile(provided ? {} : config.lbPolicy.config, `${path}.${LB_PATH}`),
   };
 }

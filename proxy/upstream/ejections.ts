@@ -22,11 +22,11 @@ interface Deps {
 }
 
 export class Ejections {
-  /** Undefined = the cluster has no outlier detection. */
-  detector: OutlierDetector | undefined = undefined;
   readonly #owner: Owner;
   readonly #deps: Deps;
-  #settings: string | undefined = undefined;
+  #config: OutlierDetection | undefined = undefined;
+  #detector: OutlierDetector | undefined = undefined;
+  #closed = false;
   #stopSweep: (() => void) | undefined = undefined;
   #stopReturn: (() => void) | undefined = undefined;
 
@@ -35,39 +35,52 @@ export class Ejections {
     this.#deps = deps;
   }
 
+  /** Undefined = the cluster has no outlier detection. Made, with its timer, for the first answer: most clusters of a large mesh never have one. */
+  get detector(): OutlierDetector | undefined {
+    return this.#detector ?? (this.#config === undefined || this.#closed ? undefined : this.#begin(this.#config));
+  }
+
   /** Takes a new configuration; who is ejected stays so, unless detection is taken away. The caller refreshes the picker. */
   configure(config: OutlierDetection | undefined): void {
     // Pushes that change something else must not put off the sweep.
-    const settings = JSON.stringify(config);
-    if (settings === this.#settings) return;
-    this.#settings = settings;
+    if (JSON.stringify(config) === JSON.stringify(this.#config)) return;
+    this.#config = config;
     this.#stopSweep?.();
     this.#stopSweep = undefined;
     if (config === undefined) {
       this.#stopReturn?.();
-      for (const member of this.#owner.members.values()) {
-        member.outlier.ejectedUntilMs = 0;
-        member.outlier.probe = 'none';
-      }
-      this.detector = undefined;
+      for (const member of this.#owner.members.values()) member.pardon();
+      this.#detector = undefined;
       return;
     }
-    if (this.detector === undefined) this.detector = this.#makeDetector(config);
-    else this.detector.apply(config);
-    const sweep = (): void => {
-      this.detector?.sweep(this.#deps.clock.now());
-      this.#stopSweep = this.#deps.clock.after(config.intervalMs, sweep);
-    };
-    this.#stopSweep = this.#deps.clock.after(config.intervalMs, sweep);
+    if (this.#detector === undefined) return;
+    this.#detector.apply(config);
+    this.#armSweep(config.intervalMs);
   }
 
   setMembers(members: readonly Member[]): void {
-    this.detector?.setMembers(members.map((member) => member.outlier));
+    this.#detector?.setMembers(members.map((member) => member.outlier));
   }
 
   close(): void {
+    this.#closed = true;
     this.#stopSweep?.();
     this.#stopReturn?.();
+  }
+
+  #begin(config: OutlierDetection): OutlierDetector {
+    const detector = this.#makeDetector(config);
+    this.#detector = detector;
+    this.setMembers([...this.#owner.members.values()]);
+    this.#armSweep(config.intervalMs);
+    return detector;
+  }
+
+  #armSweep(intervalMs: number): void {
+    this.#stopSweep = this.#deps.clock.after(intervalMs, () => {
+      this.#detector?.sweep(this.#deps.clock.now());
+      this.#armSweep(intervalMs);
+    });
   }
 
   #makeDetector(config: OutlierDetection): OutlierDetector {
@@ -99,7 +112,7 @@ export class Ejections {
     const ends = [...this.#owner.members.values()].flatMap((member) => (member.ejectedUntilMs > 0 ? [member.ejectedUntilMs] : []));
     if (ends.length === 0) return;
     this.#stopReturn = this.#deps.clock.after(Math.min(...ends) - this.#deps.clock.now(), () => {
-      this.detector?.unejectDue(this.#deps.clock.now());
+      this.#detector?.unejectDue(this.#deps.clock.now());
       this.#armReturn();
     });
   }

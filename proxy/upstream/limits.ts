@@ -1,7 +1,7 @@
 /** Circuit breakers: how many connections, pending requests, requests and retries a cluster may have at once, per priority (Envoy's thresholds). */
 import type { Gauge, Counter } from '../../lib/metrics.ts';
 import type { Scope } from '../../lib/metrics-scope.ts';
-import type { CircuitBreakers } from '../../xds/snapshot.ts';
+import type { CircuitBreakers, Cluster } from '../../xds/snapshot.ts';
 
 /** One of the four resources. `tryTake` counts up or refuses; whoever took gives back exactly once. */
 class Limit {
@@ -44,6 +44,48 @@ class Limit {
     this.#max = max;
     this.#open.set(this.active >= max ? 1 : 0);
   }
+}
+
+/** The breakers of one cluster by priority, each made for its first request: most clusters of a large mesh never have one. */
+export class PriorityLimits {
+  #config: Cluster['circuitBreakers'];
+  readonly #scope: Scope;
+  #default: Limits | undefined = undefined;
+  #high: Limits | undefined = undefined;
+
+  constructor(config: Cluster['circuitBreakers'], scope: Scope) {
+    this.#config = config;
+    this.#scope = scope;
+  }
+
+  get DEFAULT(): Limits {
+    return (this.#default ??= new Limits(this.#config.default, this.#scope, 'default'));
+  }
+
+  get HIGH(): Limits {
+    return (this.#high ??= new Limits(this.#config.high, this.#scope, 'high'));
+  }
+
+  /** Requests under way at any priority. */
+  get active(): number {
+    return (this.#default?.requests.active ?? 0) + (this.#high?.requests.active ?? 0);
+  }
+
+  /** A maximum of 0 is told by the gauges at once; others wait for the first request. */
+  apply(config: Cluster['circuitBreakers']): void {
+    this.#config = config;
+    if (this.#default !== undefined || allowsNothing(config.default)) this.DEFAULT.apply(config.default);
+    if (this.#high !== undefined || allowsNothing(config.high)) this.HIGH.apply(config.high);
+  }
+}
+
+function allowsNothing(config: CircuitBreakers): boolean {
+  return [
+    config.maxConnections,
+    config.maxPendingRequests,
+    config.maxRequests,
+    config.retryBudget?.minRetryConcurrency ?? config.maxRetries,
+  ].includes(0);
 }
 
 /** The breakers of one cluster at one priority; it is what pools take as `PoolLimits`. The counts live as long as the cluster; `apply` only changes the maxima. */

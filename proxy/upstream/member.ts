@@ -26,7 +26,6 @@ export class Member implements Endpoint {
   announced: LbEndpoint['health'] = 'UNKNOWN';
   /** What active health checks say; false without any. */
   failedCheck = false;
-  readonly outlier: OutlierState = newOutlierState();
   /** Answers and failures since it appeared, for `/clusters`. */
   requests = 0;
   failures = 0;
@@ -34,6 +33,7 @@ export class Member implements Endpoint {
   removed = false;
   readonly #makePool: (member: Member) => Pool;
   #pool: Pool | undefined = undefined;
+  #outlier: OutlierState | undefined = undefined;
 
   constructor(key: string, address: Address, nowMs: number, makePool: (member: Member) => Pool) {
     this.key = key;
@@ -43,7 +43,19 @@ export class Member implements Endpoint {
   }
 
   get ejectedUntilMs(): number {
-    return this.outlier.ejectedUntilMs;
+    return this.#outlier?.ejectedUntilMs ?? 0;
+  }
+
+  /** What outlier detection knows of it; from the first request on. */
+  get outlier(): OutlierState {
+    return (this.#outlier ??= newOutlierState());
+  }
+
+  /** Outlier detection was taken away: whoever it keeps out is back. */
+  pardon(): void {
+    if (this.#outlier === undefined) return;
+    this.#outlier.ejectedUntilMs = 0;
+    this.#outlier.probe = 'none';
   }
 
   /** Sends one attempt through its pool. */
@@ -87,8 +99,7 @@ export class Member implements Endpoint {
 
   #judge(): Endpoint['health'] {
     if (this.announced === 'DRAINING') return 'draining';
-    if (this.announced === 'UNHEALTHY' || this.announced === 'TIMEOUT' || this.failedCheck || this.outlier.ejectedUntilMs > 0)
-      return 'unhealthy';
+    if (this.announced === 'UNHEALTHY' || this.announced === 'TIMEOUT' || this.failedCheck || this.ejectedUntilMs > 0) return 'unhealthy';
     return this.announced === 'DEGRADED' ? 'degraded' : 'healthy';
   }
 }

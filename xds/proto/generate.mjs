@@ -14,24 +14,6 @@ const root = join(here, '..', '..');
 const out = join(root, 'xds', 'gen');
 const require = createRequire(import.meta.url);
 
-/** The two modules that this script writes itself: the registry that all generated files share. */
-const DESCRIPTORS_JS = `import { readFileSync } from "node:fs";
-import { createFileRegistry, fromBinary } from "@bufbuild/protobuf";
-import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
-
-export const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, readFileSync(new URL("./descriptors.binpb", import.meta.url))));
-
-export function fileOf(name) {
-  return registry.getFile(name);
-}
-`;
-
-const DESCRIPTORS_D_TS = `import type { DescFile, FileRegistry } from "@bufbuild/protobuf";
-
-export declare const registry: FileRegistry;
-export declare function fileOf(name: string): DescFile;
-`;
-
 /** A failure whose message says what to do; printed without a stack. */
 class Failure extends Error {}
 
@@ -145,25 +127,25 @@ function run(buf, args) {
 
 /**
  * Every generated file carries its descriptor and builds a registry of all that it imports, over and over: seconds, and a hundred
- * megabytes, for this many files. So the descriptors are read once, from the image, and each file looks its own up.
+ * megabytes, for this many files. So each file looks its own descriptor up in the image, where descriptors.ts reads what is used.
+ * The comments stay in the .d.ts files: in the code they would only be loaded into memory.
  */
 function shareDescriptors(paths, fresh) {
   for (const path of paths) {
     const file = join(fresh, path.replace(/\.proto$/, '_pb.js'));
-    const up = '../'.repeat(path.split('/').length - 1) || './';
+    const up = '../'.repeat(path.split('/').length);
     const text = readFileSync(file, 'utf8');
     const own = /fileDesc\("[^"]*"(?:, \[[^\]]*\])?\)/g;
     if (text.match(own)?.length !== 1) throw new Failure(`protoc-gen-es writes another form now: no single fileDesc in ${path}`);
     const shared = text
       .replace(own, `fileOf(${JSON.stringify(path)})`)
       .replace(/^import \{ file_\w+(?:, file_\w+)* \} from "[^"]*";\n/gm, '')
-      .replace(/^import \{([^}]*)\} from "@bufbuild\/protobuf\/codegenv2";$/m, (_line, names) => importLine(names, up));
+      .replace(/^import \{([^}]*)\} from "@bufbuild\/protobuf\/codegenv2";$/m, (_line, names) => importLine(names, up))
+      .replace(/^\/\*\*\n(?: \*.*\n)+/gm, '');
     if (/\bfileDesc\b|\bfile_google_protobuf/.test(shared))
       throw new Failure(`protoc-gen-es writes another form now: imports are left in ${path}`);
     writeFileSync(file, shared);
   }
-  writeFileSync(join(fresh, 'descriptors.js'), DESCRIPTORS_JS);
-  writeFileSync(join(fresh, 'descriptors.d.ts'), DESCRIPTORS_D_TS);
 }
 
 function importLine(names, up) {
@@ -171,7 +153,7 @@ function importLine(names, up) {
     .split(',')
     .map((name) => name.trim())
     .filter((name) => name !== 'fileDesc' && name !== '');
-  const own = `import { fileOf } from "${up}descriptors.js";`;
+  const own = `import { fileOf } from "${up}proto/descriptors.ts";`;
   return kept.length === 0 ? own : `import { ${kept.join(', ')} } from "@bufbuild/protobuf/codegenv2";\n${own}`;
 }
 

@@ -1,5 +1,7 @@
 /** YAML and JSON files with the line and column of every field, so that an error can point at the place. */
-import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+import type { Node } from 'yaml';
+import { yaml } from '../../lib/on-demand.ts';
+import { readPlainJson } from './plain-json.ts';
 import type { Json } from '../snapshot.ts';
 import { DecodeError } from './decoding.ts';
 
@@ -26,6 +28,15 @@ export function parseConfigText(text: string, format: TextFormat, file: string):
   if (text.length > CHARACTERS_MAX)
     throw new DecodeError('', '', `takes at most ${CHARACTERS_MAX} characters, received ${text.length}`, file);
   if (format === 'json') requireJson(text, file);
+  const plain = readPlainJson(text);
+  if (plain === undefined) return readYaml(text, file);
+  // Places are asked for when something is wrong, and only the other reader knows them.
+  return { json: plain.json, where: (path) => readYaml(text, file).where(path) };
+}
+
+/** JSON is YAML, so this reads both. */
+function readYaml(text: string, file: string): ConfigText {
+  const { LineCounter, parseDocument } = yaml();
   const lines = new LineCounter();
   const document = parseDocument(text, { merge: true, uniqueKeys: true, lineCounter: lines, prettyErrors: false, version: '1.2' });
   const position = (offset: number): string => {
@@ -73,6 +84,7 @@ function toJson(read: () => Json, file: string): Json {
 
 /** Walks as far down the path as the document goes. A single value may stand where the path has an index. */
 function nearest(root: Node | null, path: string): Node | null {
+  const { isMap, isSeq } = yaml();
   let node = root;
   let rest = path;
   while (node !== null && rest !== '') {
@@ -99,6 +111,7 @@ function childOf(
   map: { items: readonly { key: unknown; value: unknown }[] },
   path: string,
 ): { node: Node | null; length: number } | undefined {
+  const { isScalar } = yaml();
   let best: { node: Node | null; length: number } | undefined;
   for (const { key, value } of map.items) {
     const text = isScalar(key) ? String(key.value) : '';

@@ -60,10 +60,15 @@ export function withOldCors(
   return new Map([...configs, [CORS_NAME, { name: CORS_NAME, type: CORS_TYPE, config }]]);
 }
 
+/** Shared: most routes of a large mesh have none. */
+const NO_CONFIGS: ReadonlyMap<string, ExtensionConfig> = new Map();
+
 /** typed_per_filter_config: a FilterConfig around a configuration is taken off, its `disabled` kept. */
 export function decodePerFilterConfig(wire: { readonly [name: string]: Any }, place: Place): ReadonlyMap<string, ExtensionConfig> {
+  const entries = Object.entries(wire);
+  if (entries.length === 0) return NO_CONFIGS;
   const configs = new Map<string, ExtensionConfig>();
-  for (const [name, any] of Object.entries(wire)) {
+  for (const [name, any] of entries) {
     const at = inside(inside(place, 'typed_per_filter_config'), name);
     const wrapper = any.typeUrl.endsWith(`/${FilterConfigSchema.typeName}`) ? openAs(FilterConfigSchema, any, at) : undefined;
     if (wrapper === undefined) {

@@ -1,7 +1,7 @@
 /** Small parts that many resources share: addresses, metadata, data sources, string matches, runtime defaults. */
 import { isIP } from 'node:net';
 import { create, type JsonObject as Struct, type MessageInitShape } from '@bufbuild/protobuf';
-import { RE2JS } from 're2js';
+import { re2 } from '../../lib/on-demand.ts';
 import {
   type Address as WireAddress,
   AddressSchema,
@@ -136,7 +136,7 @@ export function encodeStringMatch(match: StringMatch): MessageInitShape<typeof S
 export function decodeRegex(wire: RegexMatcher | undefined, place: Place): string {
   const pattern = wire?.regex ?? '';
   try {
-    RE2JS.compile(pattern);
+    re2().RE2JS.compile(pattern);
   } catch (error) {
     refuse(
       inside(place, 'regex'),

@@ -1,6 +1,6 @@
 /** Every message type that we know, by name: what an Any can hold and still be understood. */
 import type { DescMessage, Registry } from '@bufbuild/protobuf';
-import { registry } from '../gen/descriptors.js';
+import { registry } from '../proto/descriptors.ts';
 
 const TYPE_PREFIX = 'type.googleapis.com/';
 

@@ -1,7 +1,8 @@
 /** Envoy's rules on single values, compiled from their FieldRules: lengths, ranges, patterns, sets. */
 import { type DescField, isFieldSet, type Message } from '@bufbuild/protobuf';
 import { DurationSchema, type Duration } from '@bufbuild/protobuf/wkt';
-import { RE2JS } from 're2js';
+import type { RE2JS } from 're2js';
+import { re2 } from '../../lib/on-demand.ts';
 import { type FieldRules, FieldRulesSchema } from '../gen/validate/validate_pb.js';
 import { joinPath } from './decoding.ts';
 
@@ -176,8 +177,12 @@ function compilePattern(set: ReadonlyMap<string, unknown>): AnyCheck | undefined
   }
   if (!set.has('pattern')) return undefined;
   const source = set.get('pattern') as string;
-  const pattern = RE2JS.compile(source);
-  return (value, walk) => (pattern.matcher(value as string).find() ? undefined : broken(walk, `must match ${source}`, value));
+  // Most fields with a pattern are never set.
+  let pattern: RE2JS | undefined;
+  return (value, walk) => {
+    pattern ??= re2().RE2JS.compile(source);
+    return pattern.matcher(value as string).find() ? undefined : broken(walk, `must match ${source}`, value);
+  };
 }
 
 function compileWords(set: ReadonlyMap<string, unknown>): AnyCheck | undefined {

@@ -1,0 +1,13 @@
+/** Gives memory back that V8 would keep: it collects a heap when it has grown, and what a start leaves behind is not enough to make it look. */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+/**
+ * Collects everything that nobody holds and returns the pages to the system. Stops the process meanwhile: some 50 ms with a heap of
+ * 20 MiB, 300 ms with 80 MiB. V8 sizes the heap by what is left, so it also stays smaller afterwards.
+ */
+export function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc') as (options: { type: 'major'; flavor: 'last-resort' }) => void;
+  gc({ type: 'major', flavor: 'last-resort' });
+}
