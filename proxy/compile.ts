@@ -136,10 +136,10 @@ function compileChain(
   const key = chain.name === '' ? JSON.stringify(chain.match) : chain.name;
   // A secret that was waited for in vain: connections are refused until it comes, and never served without it.
   if (chain.tls !== undefined && missingSecrets(chain.tls, snapshot.secrets).length > 0)
-    return { key, tls: undefined, service: undefined, serve: refuse };
+    return { key, tls: undefined, send: undefined, serve: refuse };
   const tls = chain.tls === undefined ? undefined : compileTls(chain, path, snapshot.secrets, deps);
   const [filter, ...more] = chain.filters;
-  if (filter === undefined) return { key, tls, service: undefined, serve: refuse };
+  if (filter === undefined) return { key, tls, send: undefined, serve: refuse };
   if (more.length > 0 || filter.kind === 'other') {
     const other = chain.filters.find((one) => one.kind === 'other');
     const name = other?.kind === 'other' ? other.extension.type || other.name : more[0]!.name;
@@ -153,7 +153,7 @@ function compileChain(
     const options = istioOptions(listener, deps);
     const metrics = options === undefined ? [] : [istioTcpMetrics(options)];
     const observers = [...metrics, ...compileAccessLogs(filter.tcp.accessLogs, place, deps)];
-    return { key, tls, service: undefined, serve: compileTcpProxy(filter.tcp, place, { ...deps, pool: deps.clusters, observers }) };
+    return { key, tls, send: undefined, serve: compileTcpProxy(filter.tcp, place, { ...deps, pool: deps.clusters, observers }) };
   }
   const routes: RouteConfiguration | undefined = filter.http.routeConfig ?? snapshot.routes.get(filter.http.rdsName ?? '');
   return { key, tls, ...compileHttpChain(filter.http, routes, listener, `${path}.http_connection_manager`, deps) };

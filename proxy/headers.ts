@@ -53,10 +53,11 @@ export function seenBits(lower: string): number {
   return bits;
 }
 
-/** One of the 28 bits above the two that have a meaning of their own. */
+/** One of the 28 bits above the two that have a meaning of their own. The factors keep the names that are looked for apart from common ones. */
 function nameBit(lower: string): number {
   const length = lower.length;
-  return 4 << ((length * 5 + lower.charCodeAt(0) * 3 + lower.charCodeAt(length - 1) * 7) % 28);
+  const middle = lower.charCodeAt(length >> 1);
+  return 4 << ((length * 10 + lower.charCodeAt(0) * 10 + lower.charCodeAt(length - 1) * 34 + middle) % 28);
 }
 
 /** How often a list is searched as lines before it is split: a search costs a third of a split. */
@@ -161,6 +162,12 @@ export class Headers {
     this.#set(lower, lower, value);
   }
 
+  /** Adds a field that is not there yet as a line made before, `lower: value` and CRLF; where it may be there, as `put`. */
+  putLine(lower: string, value: string, line: string): void {
+    if (this.mayHave(lower)) this.#set(lower, lower, value);
+    else this.#addLine(lower, lower, value, line);
+  }
+
   remove(lower: string): void {
     if (!this.mayHave(lower)) return;
     if (this.#fields === undefined) this.#lines = without(this.#lines!, lower, 0);
@@ -189,9 +196,13 @@ export class Headers {
   }
 
   #add(name: string, lower: string, value: string): void {
+    this.#addLine(name, lower, value, `${name}: ${value}\r\n`);
+  }
+
+  #addLine(name: string, lower: string, value: string, line: string): void {
     this.#seen |= seenBits(lower);
     this.#fields?.push(name, lower, value);
-    if (this.#lines !== undefined) this.#lines += `${name}: ${value}\r\n`;
+    if (this.#lines !== undefined) this.#lines = this.#lines === '' ? line : this.#lines + line;
   }
 
   #set(name: string, lower: string, value: string): void {

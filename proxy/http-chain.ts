@@ -26,7 +26,7 @@ import type { WorkloadLabels } from './filters/workload.ts';
 import type { Http1Settings } from './http1/settings.ts';
 import type { AcceptedConnection, CompiledChain } from './listen/chain.ts';
 import type { DialEndpoint } from './pools.ts';
-import type { DownstreamConnection, Filter, Service } from './service.ts';
+import type { DownstreamConnection, Layer, ProxyRequest, ProxyResponse, Reply, Send } from './service.ts';
 import type { ClusterPool } from './upstream/cluster-pool.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
@@ -56,14 +56,14 @@ export interface ChainDeps extends AccessLogDeps {
 /** The parts of a manager that do not depend on its routes: filters keep their state while only routes change. */
 interface ManagerParts {
   readonly filters: FilterStack;
-  readonly outer: Filter;
+  readonly outer: Layer;
   readonly stats: HttpStats;
   readonly settings: Http1Settings;
 }
 
 const PARTS = new WeakMap<HttpConnectionManager, ManagerParts>();
 /** With which settings a chain's requests are to be read. */
-const SETTINGS = new WeakMap<Service, Http1Settings>();
+const SETTINGS = new WeakMap<Send, Http1Settings>();
 
 /** Compiles a manager with its routes. `routes` undefined = they never came: every request gets 404 NR. Throws ConfigError. */
 export function compileHttpChain(
@@ -72,7 +72,7 @@ export function compileHttpChain(
   listener: Listener,
   path: string,
   deps: ChainDeps,
-): Pick<CompiledChain, 'service' | 'serve'> {
+): Pick<CompiledChain, 'send' | 'serve'> {
   let parts = PARTS.get(manager);
   if (parts === undefined) PARTS.set(manager, (parts = compileParts(manager, listener, path, deps)));
   const { filters, outer, stats, settings } = parts;
@@ -88,10 +88,10 @@ export function compileHttpChain(
     filters: (overrides, place) => (terminal) => filters.around(terminal, [overrides], place),
   });
   const outbound = listener.trafficDirection === 'OUTBOUND';
-  const inner = settings.upgradeTypes.includes('connect') ? compileConnect({ router, settings, outbound }, deps) : router.service;
-  const service = outer(inner);
-  SETTINGS.set(service, settings);
-  return { service, serve: (connection) => serveConnection(connection, service, settings, stats, deps) };
+  const inner = settings.upgradeTypes.includes('connect') ? compileConnect({ router, settings, outbound }, deps) : router.send;
+  const send = outer(inner);
+  SETTINGS.set(send, settings);
+  return { send, serve: (connection) => serveConnection(connection, send, settings, stats, deps) };
 }
 
 function compileParts(manager: HttpConnectionManager, listener: Listener, path: string, deps: ChainDeps): ManagerParts {
@@ -132,7 +132,7 @@ function compileParts(manager: HttpConnectionManager, listener: Listener, path: 
     filters,
     stats,
     settings: http1Settings(manager),
-    outer: (next) => stack.reduceRight((service, filter) => filter?.(service) ?? service, next),
+    outer: (next) => stack.reduceRight((send, layer) => layer?.(send) ?? send, next),
   };
 }
 
@@ -143,17 +143,19 @@ export function istioOptions(listener: Listener, { registry, self, clusters }: C
   return { registry, reporter, self, clusterOf: (name) => clusters.get(name)?.config };
 }
 
-function requestIdInResponse(manager: HttpConnectionManager): Filter | undefined {
+function requestIdInResponse(manager: HttpConnectionManager): Layer | undefined {
   if (!manager.alwaysSetRequestIdInResponse) return undefined;
-  return (next) => (request) =>
-    next(request).then((response) => {
+  return (next) => (request, reply) => {
+    const answered = (response: ProxyResponse): void => {
       if (request.info.requestId !== '') response.headers.set('x-request-id', request.info.requestId);
-      return response;
-    });
+      reply.answered(response);
+    };
+    next(request, { answered, failed: (error) => reply.failed(error) });
+  };
 }
 
 /** Serves HTTP/1.1 on an accepted connection. Each request meets the configuration of its moment; a chain that is gone ends the connection kindly. */
-function serveConnection(accepted: AcceptedConnection, first: Service, settings: Http1Settings, stats: HttpStats, deps: ChainDeps): void {
+function serveConnection(accepted: AcceptedConnection, first: Send, settings: Http1Settings, stats: HttpStats, deps: ChainDeps): void {
   stats.connections.inc();
   stats.connectionsActive.inc();
   const connection: DownstreamConnection = {
@@ -169,24 +171,25 @@ function serveConnection(accepted: AcceptedConnection, first: Service, settings:
   };
   let last = first;
   let underWay = 0;
-  const service: Service = (request) => {
+  const send = (request: ProxyRequest, reply: Reply): void => {
     const chain = accepted.current();
-    if (chain?.service === undefined) accepted.drain?.();
-    else last = chain.service;
+    if (chain?.send === undefined) accepted.drain?.();
+    else last = chain.send;
     if (last !== first && readsOtherwise(SETTINGS.get(last), settings)) {
       // The connection reads by settings of before a push; policies of after it must see the path in their own form.
       accepted.drain?.();
       try {
         if (request.path.startsWith('/')) request.path = normalisedPath(request.path, SETTINGS.get(last)!);
       } catch (error) {
-        return Promise.reject(error instanceof ProxyError ? error : ProxyError.from(error));
+        reply.failed(ProxyError.from(error));
+        return;
       }
     }
-    return last(request);
+    last(request, reply);
   };
   const served = serveHttp1(accepted.socket, undefined, {
     connection,
-    service,
+    send,
     settings,
     clock: deps.clock,
     events: {
@@ -200,7 +203,7 @@ function serveConnection(accepted: AcceptedConnection, first: Service, settings:
   });
   accepted.busy = () => underWay > 0;
   const drains = new Set<() => void>();
-  CONNECTION_HOOKS.set(connection, { service, drains });
+  CONNECTION_HOOKS.set(connection, { send, drains });
   accepted.drain = () => {
     served.drain();
     for (const drain of drains) drain();

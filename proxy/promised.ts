@@ -17,6 +17,11 @@ export function promised(send: Send, request: ProxyRequest): Promise<ProxyRespon
   return new Promise((resolve, reject) => send(request, new Promised(resolve, reject)));
 }
 
+/** A `Send` as a service. */
+export function promising(send: Send): Service {
+  return (request) => promised(send, request);
+}
+
 /** A service as a `Send`. */
 export function calledBack(service: Service): Send {
   return (request, reply) => {

@@ -20,6 +20,9 @@ export interface Reply {
  */
 export type Send = (request: ProxyRequest, reply: Reply) => void;
 
+/** What stands around a `Send`; as `Filter`, it runs at push. */
+export type Layer = (next: Send) => Send;
+
 /** Runs at push; what it answers runs per request. */
 export type Filter = (next: Service) => Service;
 

@@ -3,7 +3,8 @@ import { ConfigError } from '../errors.ts';
 import { ConfigReader } from './config.ts';
 import { FILTERS, ROUTER, WATCHING_ONLY } from './index.ts';
 import type { FilterDeps, FilterEntry } from './filter.ts';
-import type { Filter, Service } from '../service.ts';
+import { calledBack, promising } from '../promised.ts';
+import type { Filter, Send } from '../service.ts';
 import type { ExtensionConfig, HttpFilterConfig } from '../../xds/snapshot.ts';
 
 /** Configurations of a route by filter name, the most specific first: weighted cluster, route, virtual host. */
@@ -11,7 +12,7 @@ export type Overrides = readonly ReadonlyMap<string, ExtensionConfig>[];
 
 export interface FilterStack {
   /** The filters around `terminal`, the first one outermost. Filters without work for this route are absent. */
-  around(terminal: Service, overrides: Overrides, path: string): Service;
+  around(terminal: Send, overrides: Overrides, path: string): Send;
 }
 
 interface Slot {
@@ -44,9 +45,10 @@ export function compileFilters(configs: readonly HttpFilterConfig[], path: strin
   };
   return {
     around: (terminal, overrides, place) => {
-      let service = terminal;
-      for (let i = slots.length - 1; i >= 0; i--) service = forRoute(slots[i]!, overrides, place)?.(service) ?? service;
-      return service;
+      // Most routes have none: only those that have pay for promises.
+      const filters = slots.flatMap((slot) => forRoute(slot, overrides, place) ?? []);
+      if (filters.length === 0) return terminal;
+      return calledBack(filters.reduceRight((service, filter) => filter(service), promising(terminal)));
     },
   };
 }

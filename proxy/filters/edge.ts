@@ -2,7 +2,7 @@
 import { idsOf } from './ids.ts';
 import { ConfigError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
-import type { DownstreamConnection, Filter, PeerTls, ProxyRequest } from '../service.ts';
+import type { DownstreamConnection, Layer, PeerTls, ProxyRequest } from '../service.ts';
 import type { Random } from '../../lib/random.ts';
 import type { HttpConnectionManager } from '../../xds/snapshot.ts';
 
@@ -67,14 +67,14 @@ const GUARDED_HEADERS: ReadonlySet<string> = new Set([
  * Compiles the treatment of request headers. `trusted`: callers are this proxy's own application, whose control headers are honoured. Throws
  * for client certificate details that are not available.
  */
-export function compileEdge(http: HttpConnectionManager, random: Random, path: string, trusted = false): Filter {
+export function compileEdge(http: HttpConnectionManager, random: Random, path: string, trusted = false): Layer {
   const details = http.setCurrentClientCertDetails;
   if (details.cert || details.chain)
     throw new ConfigError(`${path}.set_current_client_cert_details`, 'cert and chain are not supported; subject, dns and uri are');
   const xfcc = compileClientCert(http);
   const stripPort = http.stripAnyHostPort ? stripAnyPort : http.stripMatchingHostPort ? stripOwnPort : undefined;
   const ids = idsOf(random);
-  return (next) => (request) => {
+  return (next) => (request, reply) => {
     const headers = request.headers;
     stripPort?.(request);
     dropLookAlikes(headers);
@@ -86,7 +86,7 @@ export function compileEdge(http: HttpConnectionManager, random: Random, path: s
       request.info.requestId = ids.uuid();
       headers.put('x-request-id', request.info.requestId);
     }
-    return next(request);
+    next(request, reply);
   };
 }
 
@@ -97,14 +97,15 @@ export function compileEdge(http: HttpConnectionManager, random: Random, path: s
 function markOrigin(http: HttpConnectionManager, request: ProxyRequest, trusted: boolean): boolean {
   const headers = request.headers;
   const connection = request.connection;
-  const forwardedFor = headers.joined('x-forwarded-for');
   if (http.useRemoteAddress) {
+    const forwardedFor = headers.joined('x-forwarded-for');
     if (!http.skipXffAppend) {
       headers.set('x-forwarded-for', forwardedFor === undefined ? connection.remoteAddress : `${forwardedFor},${connection.remoteAddress}`);
     }
     if (http.xffNumTrustedHops === 0 || !headers.has('x-forwarded-proto')) headers.set('x-forwarded-proto', schemeOf(connection));
-  } else {
-    if (!headers.has('x-forwarded-proto')) headers.put('x-forwarded-proto', schemeOf(connection));
+  } else if (!headers.has('x-forwarded-proto')) {
+    if (connection.tls === undefined) headers.putLine('x-forwarded-proto', 'http', 'x-forwarded-proto: http\r\n');
+    else headers.putLine('x-forwarded-proto', 'https', 'x-forwarded-proto: https\r\n');
   }
   const edge = http.useRemoteAddress && !trusted;
   const dropped = edge ? INTERNAL_HEADERS : CONTROL_HEADERS;

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { ManualClock } from '../../lib/clock.ts';
 import { ProxyError } from '../errors.ts';
-import { fakeEndpoint, fakeInfo, fakeRequest, fakeResponse } from '../upstream/fakes.ts';
+import { fakeEndpoint, fakeInfo, fakeRequest, fakeResponse, layered } from '../upstream/fakes.ts';
 import { ConfigReader } from './config.ts';
 import { compileLocalReply } from './local-reply.ts';
 import { answers } from './local-response.ts';
@@ -13,7 +13,7 @@ const clock = new ManualClock();
 
 function reply(config: JsonObject, request: ProxyRequest, error = new ProxyError('routeNotFound')): Promise<ProxyResponse> {
   const localReply = compileLocalReply(new ConfigReader('local_reply_config', config), { clock, random: () => 0 });
-  return answers({ localReply })(() => Promise.reject(error))(request);
+  return layered(answers({ localReply }), () => Promise.reject(error))(request);
 }
 
 test('answers of the proxy take the status, the body and the headers that a mapper gives them', async () => {
@@ -47,7 +47,7 @@ test('answers of endpoints are left alone but for the time that they took', asyn
   const localReply = compileLocalReply(new ConfigReader('c', { bodyFormat: { textFormat: 'mine' } }), { clock, random: () => 0 });
   const request = fakeRequest({ info: fakeInfo({ endpoint: fakeEndpoint('10.0.0.1:80') }) });
 
-  const response = await answers({ tellTime: true, localReply })(() => {
+  const response = await layered(answers({ tellTime: true, localReply }), () => {
     request.info.answeredMs = request.startMs + 12;
     return Promise.resolve(fakeResponse(500));
   })(request);

@@ -1,7 +1,8 @@
 /** Outermost around every service: what fails inside becomes an answer, and each answer gets what every answer has. */
-import { ProxyError } from '../errors.ts';
+import type { ProxyError } from '../errors.ts';
+import type { Headers } from '../headers.ts';
 import { errorResponse } from '../http1/error-response.ts';
-import type { Filter, ProxyRequest, ProxyResponse } from '../service.ts';
+import type { Layer, ProxyRequest, ProxyResponse, Reply } from '../service.ts';
 
 /** What the connection manager says about its answers. */
 export interface AnswerOptions {
@@ -15,38 +16,60 @@ export interface AnswerOptions {
  * Outermost but for observation: what fails inside is answered here, and each answer gets what every answer has. A client that went away
  * gets none, its error goes on to the codec.
  */
-export function answers(options: AnswerOptions = {}): Filter {
-  const { tellTime = false, localReply } = options;
-  const own = (request: ProxyRequest, response: ProxyResponse): ProxyResponse =>
-    localReply === undefined ? response : localReply(request, response);
-  return (next) => (request) =>
-    next(request).then(
-      (response) => {
-        const info = request.info;
-        if (info.responseDetails !== '') return info.responseDetails === VIA_UPSTREAM ? response : own(request, response);
-        if (info.endpoint === undefined) {
-          info.responseDetails = 'direct_response';
-          return own(request, response);
-        }
-        info.responseDetails = VIA_UPSTREAM;
-        if (tellTime) response.headers.put('x-envoy-upstream-service-time', milliseconds(info.answeredMs - request.startMs));
-        return response;
-      },
-      (thrown: unknown) => {
-        const error = ProxyError.from(thrown);
-        if (error.code !== 'downstreamReset') return own(request, errorResponse(request, error));
-        request.info.responseFlags = 'DC';
-        request.info.responseDetails = error.row.details;
-        throw error;
-      },
-    );
+export function answers(options: AnswerOptions = {}): Layer {
+  return (next) => (request, reply) => next(request, new Answering(options, request, reply));
+}
+
+class Answering implements Reply {
+  readonly #options: AnswerOptions;
+  readonly #request: ProxyRequest;
+  readonly #reply: Reply;
+
+  constructor(options: AnswerOptions, request: ProxyRequest, reply: Reply) {
+    this.#options = options;
+    this.#request = request;
+    this.#reply = reply;
+  }
+
+  answered(response: ProxyResponse): void {
+    const info = this.#request.info;
+    if (info.responseDetails === '' && info.endpoint !== undefined) {
+      info.responseDetails = VIA_UPSTREAM;
+      if (this.#options.tellTime === true) tellServiceTime(response.headers, info.answeredMs - this.#request.startMs);
+      this.#reply.answered(response);
+    } else if (info.responseDetails === VIA_UPSTREAM) this.#reply.answered(response);
+    else {
+      if (info.responseDetails === '') info.responseDetails = 'direct_response';
+      this.#own(response);
+    }
+  }
+
+  failed(error: ProxyError): void {
+    const request = this.#request;
+    if (error.code !== 'downstreamReset') {
+      this.#own(errorResponse(request, error));
+      return;
+    }
+    request.info.responseFlags = 'DC';
+    request.info.responseDetails = error.row.details;
+    this.#reply.failed(error);
+  }
+
+  /** An answer that the proxy makes itself. */
+  #own(response: ProxyResponse): void {
+    const { localReply } = this.#options;
+    this.#reply.answered(localReply === undefined ? response : localReply(this.#request, response));
+  }
 }
 
 const VIA_UPSTREAM = 'via_upstream';
-const SMALL: readonly string[] = Array.from({ length: 256 }, (_, value) => String(value));
+const SERVICE_TIME = 'x-envoy-upstream-service-time';
+/** Most answers take few milliseconds. */
+const SMALL = Array.from({ length: 256 }, (_, ms) => ({ text: String(ms), line: `${SERVICE_TIME}: ${ms}\r\n` }));
 
-/** Whole milliseconds as text; most answers take few. */
-function milliseconds(value: number): string {
-  const whole = Math.max(0, Math.round(value));
-  return SMALL[whole] ?? String(whole);
+function tellServiceTime(headers: Headers, ms: number): void {
+  const whole = Math.max(0, Math.round(ms));
+  const small = SMALL[whole];
+  if (small === undefined) headers.put(SERVICE_TIME, String(whole));
+  else headers.putLine(SERVICE_TIME, small.text, small.line);
 }

@@ -6,7 +6,7 @@ import { ManualClock } from '../../lib/clock.ts';
 import { silentLog } from '../../lib/log.ts';
 import { createRegistry } from '../../lib/metrics.ts';
 import { renderPrometheus } from '../../lib/metrics-text.ts';
-import { fakeConnection, fakeEndpoint, fakeInfo, fakeRequest } from '../upstream/fakes.ts';
+import { fakeConnection, fakeEndpoint, fakeInfo, fakeRequest, layered } from '../upstream/fakes.ts';
 import { compileAccessLogs } from './access-log.ts';
 import { istioMetrics } from './istio-metrics.ts';
 import { createLineWriter } from './line-writer.ts';
@@ -211,7 +211,7 @@ test('an observer hears of the end once, after those that were there before it',
   )!;
   const request = fakeRequest({ onDone: () => heard.push('codec') });
 
-  const response = await filter((one) => Promise.resolve(localResponse(one, 200, '')))(request);
+  const response = await layered(filter, (one) => Promise.resolve(localResponse(one, 200, '')))(request);
   clock.advance(7);
   request.onDone!(response, request);
 

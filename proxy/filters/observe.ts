@@ -1,6 +1,6 @@
 /** Tells logs, metrics and traces about each exchange: one clock reading and one call when it is over. */
 import type { Exchange } from './format.ts';
-import type { Filter, ProxyRequest, ProxyResponse } from '../service.ts';
+import type { Layer, ProxyRequest, ProxyResponse } from '../service.ts';
 import type { Clock } from '../../lib/clock.ts';
 
 /** Someone who wants to know. Both calls are on the hot path and must not throw. */
@@ -30,7 +30,7 @@ class Ended implements Exchange {
 }
 
 /** The outermost filter. Without observers it is absent. */
-export function observe(observers: readonly Observer[], clock: Clock): Filter | undefined {
+export function observe(observers: readonly Observer[], clock: Clock): Layer | undefined {
   if (observers.length === 0) return undefined;
   const starters = observers.filter((observer) => observer.started !== undefined);
   const ended = new Ended(clock);
@@ -40,7 +40,7 @@ export function observe(observers: readonly Observer[], clock: Clock): Filter | 
     ended.durationMs = clock.now() - request.startMs;
     for (let i = 0; i < observers.length; i++) observers[i]!.done(ended);
   };
-  return (next) => (request) => {
+  return (next) => (request, reply) => {
     const before = request.onDone;
     request.onDone =
       before === undefined
@@ -50,6 +50,6 @@ export function observe(observers: readonly Observer[], clock: Clock): Filter | 
             done(response, ofRequest);
           };
     for (let i = 0; i < starters.length; i++) starters[i]!.started!(request);
-    return next(request);
+    next(request, reply);
   };
 }

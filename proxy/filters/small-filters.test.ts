@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { fakeRequest } from '../upstream/fakes.ts';
+import { fakeRequest, layered } from '../upstream/fakes.ts';
 import { wholeBody } from '../http1/body.ts';
 import { buffer } from './buffer.ts';
 import { ConfigReader } from './config.ts';
@@ -181,7 +181,7 @@ test('a buffered body arrives in one piece, and one that is too long is 413', as
 test('errors become sentences for people and trailers for gRPC, with flag and details in the log', async () => {
   const plain = fakeRequest();
   const grpc = fakeRequest({ headers: { 'content-type': 'application/grpc+proto' } });
-  const service = answers()(() => Promise.reject(new ProxyError('overflow')));
+  const service = layered(answers(), () => Promise.reject(new ProxyError('overflow')));
 
   const text = await service(plain);
   const trailers = await service(grpc);
@@ -196,10 +196,12 @@ test('errors become sentences for people and trailers for gRPC, with flag and de
 test('what nobody expected is a 500 that keeps its cause, and a client that left gets nothing', async () => {
   const request = fakeRequest();
 
-  const answer = await answers()(() => Promise.reject(new TypeError('x is not a function')))(request);
+  const answer = await layered(answers(), () => Promise.reject(new TypeError('x is not a function')))(request);
 
   expect(answer.status).toBe(500);
   expect(textOf(answer)).toBe('The proxy failed while handling this request. x is not a function');
-  await expect(answers()(() => Promise.reject(new ProxyError('downstreamReset')))(request)).rejects.toThrow('The client went away.');
+  await expect(layered(answers(), () => Promise.reject(new ProxyError('downstreamReset')))(request)).rejects.toThrow(
+    'The client went away.',
+  );
   expect(request.info.responseFlags).toBe('DC');
 });

@@ -4,7 +4,7 @@ import { reportSpan, tracing } from './tracing.ts';
 import type { Observer } from './observe.ts';
 import type { SpanExporter } from './otlp.ts';
 import type { Span } from './tracing.ts';
-import type { Filter } from '../service.ts';
+import type { Layer } from '../service.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Random } from '../../lib/random.ts';
 import type { ExtensionConfig, HttpConnectionManager } from '../../xds/snapshot.ts';
@@ -25,7 +25,7 @@ export function compileTracing(
   kind: Span['kind'],
   path: string,
   deps: TracingDeps,
-): { readonly filter: Filter | undefined; readonly observers: readonly Observer[] } {
+): { readonly filter: Layer | undefined; readonly observers: readonly Observer[] } {
   const settings = manager.tracing;
   if (settings === undefined) return { filter: undefined, observers: [] };
   const target = settings.provider === undefined ? undefined : readProvider(settings.provider, `${path}.provider`, deps.log);

@@ -3,7 +3,7 @@ import { expect, test } from '@jest/globals';
 import { ManualClock, systemClock } from '../../lib/clock.ts';
 import { silentLog } from '../../lib/log.ts';
 import { seededRandom } from '../../lib/random.ts';
-import { fakeInfo, fakeRequest } from '../upstream/fakes.ts';
+import { fakeInfo, fakeRequest, layered } from '../upstream/fakes.ts';
 import { idsOf } from './ids.ts';
 import { localResponse } from '../http1/error-response.ts';
 import { encode, otlpExporter } from './otlp.ts';
@@ -33,7 +33,7 @@ function run(
     path: '/a?secret=1',
     info: fakeInfo({ routeName: 'reviews', clusterName: 'c', attemptCount: 2 }),
   });
-  void filter((one) => Promise.resolve(localResponse(one, 200, '')))(request);
+  void layered(filter, (one) => Promise.resolve(localResponse(one, 200, '')))(request);
   reportSpan({ request, response: localResponse(request, 503, ''), startWallMs: 1_000, durationMs: 5 }, 'client', send);
   return { request, spans };
 }

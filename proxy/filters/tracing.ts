@@ -2,7 +2,7 @@
 import { idsOf } from './ids.ts';
 import type { Exchange } from './format.ts';
 import type { Headers } from '../headers.ts';
-import type { Filter, RequestInfo } from '../service.ts';
+import type { Layer, RequestInfo } from '../service.ts';
 import type { Random } from '../../lib/random.ts';
 
 /** A finished piece of work, ready for export. Times in milliseconds since the epoch, with a fraction. */
@@ -35,9 +35,9 @@ const ZERO_TRACE = '0'.repeat(32);
 const ZERO_SPAN = '0'.repeat(16);
 
 /** The filter that reads and writes trace headers, and reports the span when the request is over. */
-export function tracing(options: TracingOptions): Filter {
+export function tracing(options: TracingOptions): Layer {
   const ids = idsOf(options.random);
-  return (next) => (request) => {
+  return (next) => (request, reply) => {
     const info = request.info;
     const known = readContext(request.headers, info);
     if (!known) {
@@ -49,7 +49,8 @@ export function tracing(options: TracingOptions): Filter {
     const sendSpan = options.export;
     if (known && (sendSpan === undefined || !info.sampled)) {
       info.spanId = info.parentSpanId;
-      return next(request);
+      next(request, reply);
+      return;
     }
     info.spanId = ids.spanId();
     request.headers.put('traceparent', `00-${info.traceId}-${info.spanId}-${info.sampled ? '01' : '00'}`);
@@ -57,7 +58,7 @@ export function tracing(options: TracingOptions): Filter {
     if (sendSpan !== undefined && info.sampled) {
       (info.filterState ??= new Map()).set('span', options.kind);
     }
-    return next(request);
+    next(request, reply);
   };
 }
 

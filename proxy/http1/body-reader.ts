@@ -2,6 +2,7 @@
 import type { Headers } from '../headers.ts';
 import type { Body } from '../service.ts';
 import { FlowingBody, TextBody, wholeBody } from './body.ts';
+import { TEXT_BYTES_MAX } from './bytes.ts';
 import type { BodySource } from './body.ts';
 import { ChunkedDecoder } from './chunked.ts';
 import type { ChunkedLimits } from './chunked.ts';
@@ -46,6 +47,24 @@ export class BodyReader {
       trailerBytesMax: limits.headBytesMax,
       trailerFieldsMax: limits.headerFieldsMax,
     };
+  }
+
+  /** The body of a request whose head ends at `text[at]`; `text` starts at `buffer[0]`, of which `bytes` were read. Undefined = it has none. */
+  beginRequest(
+    { chunked, contentLength }: { readonly chunked: boolean; readonly contentLength: number },
+    text: string,
+    buffer: Buffer,
+    bytes: number,
+    at: number,
+  ): Body | undefined {
+    if (chunked) return this.beginChunked(buffer.subarray(0, bytes), at);
+    if (contentLength > 0) {
+      const isText = contentLength <= TEXT_BYTES_MAX && text.length - at >= contentLength;
+      return isText ? this.beginText(contentLength, text, at) : this.beginLength(contentLength, buffer.subarray(0, bytes), at);
+    }
+    this.next = at;
+    this.bytes = 0;
+    return undefined;
   }
 
   /** A body of `length` bytes that starts at `text[at]` and is all in `text`. */

@@ -36,9 +36,12 @@ export interface FieldValues {
   keepAlive: string | undefined;
 }
 
+/** Stands there until a section is read; nobody may change it. */
+const NONE = new Headers();
+
 export function emptyFieldValues(): FieldValues {
   return {
-    headers: new Headers(),
+    headers: NONE,
     host: undefined,
     contentLength: undefined,
     transferEncoding: undefined,

@@ -1,7 +1,7 @@
 /** What a served HTTP/1.1 connection is given and what it offers: options, counters, drain. */
 import type { Clock } from '../../lib/clock.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { DownstreamConnection, Service } from '../service.ts';
+import type { DownstreamConnection, Send } from '../service.ts';
 import type { ErrorResponse } from './error-response.ts';
 import type { Http1Settings } from './settings.ts';
 
@@ -16,7 +16,7 @@ export interface Http1Events {
 
 export interface Http1Options {
   readonly connection: DownstreamConnection;
-  readonly service: Service;
+  readonly send: Send;
   readonly settings: Http1Settings;
   readonly clock: Clock;
   readonly events?: Http1Events;

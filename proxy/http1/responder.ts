@@ -1,7 +1,7 @@
 /** The answering half of a server connection: one exchange at a time, from the service's promise to the last byte written. */
 import { ProxyError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
-import type { Body, ProxyRequest, ProxyResponse, Service } from '../service.ts';
+import type { Body, ProxyRequest, ProxyResponse, Reply, Send } from '../service.ts';
 import { isWhole } from './body.ts';
 import type { ErrorResponse } from './error-response.ts';
 import type { Output } from './output.ts';
@@ -21,10 +21,10 @@ export interface ResponderOwner {
   tunnelOpened(response: ProxyResponse): void;
 }
 
-export class Responder implements WriterOwner {
+export class Responder implements WriterOwner, Reply {
   readonly #output: Output;
   readonly #owner: ResponderOwner;
-  readonly #service: Service;
+  readonly #send: Send;
   readonly #settings: Http1Settings;
   readonly #errorResponse: ErrorResponse;
   #writer: BodyWriter | undefined;
@@ -37,10 +37,10 @@ export class Responder implements WriterOwner {
   /** May the connection take another request after this one? */
   keepAlive = true;
 
-  constructor(output: Output, owner: ResponderOwner, service: Service, settings: Http1Settings, errors: ErrorResponse) {
+  constructor(output: Output, owner: ResponderOwner, send: Send, settings: Http1Settings, errors: ErrorResponse) {
     this.#output = output;
     this.#owner = owner;
-    this.#service = service;
+    this.#send = send;
     this.#settings = settings;
     this.#errorResponse = errors;
   }
@@ -56,22 +56,17 @@ export class Responder implements WriterOwner {
     if (minor === 1) request.onInterim = this.#onInterim;
   }
 
-  /** Asks the service. What it answers for an exchange that is over by then is dropped. */
+  /** Asks for the answer. What comes for an exchange that is over by then is dropped. */
   serve(request: ProxyRequest): void {
-    let answer: Promise<ProxyResponse>;
     try {
-      answer = this.#service(request);
+      this.#send(request, this);
     } catch (error) {
-      this.fail(ProxyError.from(error));
-      return;
+      this.failed(ProxyError.from(error));
     }
-    answer.then(this.#onAnswer, this.#onError);
   }
 
-  // One exchange runs at a time, and after one that was given up no other begins: the functions need not know which one they serve.
+  // One exchange runs at a time, and after one that was given up no other begins: the reply need not know which one it is for.
 
-  readonly #onAnswer = (response: ProxyResponse): void => this.answer(response);
-  readonly #onError = (error: unknown): void => this.fail(ProxyError.from(error));
   readonly #onInterim = (status: number, reason: string, headers: Headers): void => this.#interim(status, reason, headers);
 
   /** Somebody reads the request's body: the client may send it. */
@@ -82,14 +77,14 @@ export class Responder implements WriterOwner {
   }
 
   /** Answers with the error, unless an answer is on its way already. */
-  fail(error: ProxyError): void {
+  failed(error: ProxyError): void {
     const request = this.request;
     if (request === undefined || this.headSent) return;
     noteError(request, error);
-    this.answer(this.#errorResponse(request, error));
+    this.answered(this.#errorResponse(request, error));
   }
 
-  answer(response: ProxyResponse): void {
+  answered(response: ProxyResponse): void {
     const request = this.request;
     if (request === undefined || this.headSent) {
       dropResponse(response);
@@ -106,7 +101,7 @@ export class Responder implements WriterOwner {
     } catch (error) {
       // A filter made a head that cannot be written; the answer to that can be.
       dropResponse(response);
-      this.fail(ProxyError.from(error));
+      this.failed(ProxyError.from(error));
       return;
     }
     this.headSent = true;

@@ -4,7 +4,7 @@ import { ProxyError } from '../errors.ts';
 import type { ProxyResponse } from '../service.ts';
 import { BodyReader } from './body-reader.ts';
 import type { BodySource } from './body.ts';
-import { TEXT_BYTES_MAX, headText } from './bytes.ts';
+import { headText } from './bytes.ts';
 import { errorResponse } from './error-response.ts';
 import { checkPartialHead, newRequestHead, readRequestHead } from './head.ts';
 import type { RequestHead } from './head.ts';
@@ -61,6 +61,8 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   #pending: Buffer | undefined;
   /** Bytes of `#pending` that were searched for the end of a head. */
   #searched = 0;
+  /** A request is being handed to the service. */
+  #starting = false;
   #draining = false;
   #held = false;
   #halfClosed = false;
@@ -80,7 +82,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#settings = options.settings;
     this.#reader = new BodyReader(this, options.settings);
     this.#output = new Output(socket);
-    this.#responder = new Responder(this.#output, this, options.service, options.settings, options.errorResponse ?? errorResponse);
+    this.#responder = new Responder(this.#output, this, options.send, options.settings, options.errorResponse ?? errorResponse);
     this.#sweep = sweepOf(options.clock);
     this.#sweep.add(this);
     this.#pace = new Pace(options.settings, this.#sweep.nowMs);
@@ -114,6 +116,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     switch (this.#state) {
       case HEAD:
         this.#readHead(buffer, bytes);
+        if (this.#pending !== undefined) this.#readPending();
         return;
       case BODY:
         this.#readBody(buffer.subarray(0, bytes));
@@ -125,8 +128,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
         if (this.#pending.length > AHEAD_BYTES_MAX) this.holdReading();
         return;
       case DISCARD:
-        this.#discarded += bytes;
-        if (this.#discarded > DISCARD_BYTES_MAX) this.socket.pause();
+        if ((this.#discarded += bytes) > DISCARD_BYTES_MAX) this.socket.pause();
         return;
       default:
     }
@@ -156,10 +158,23 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
       // Made anew each time: filling an old object costs more, since the collector must be told of each young string in it.
       const head = newRequestHead();
       readRequestHead(text, buffer, 0, at, end, this.#settings, head);
+      this.#starting = true;
       this.#startRequest(head, buffer, bytes, text, end + 4);
+      this.#starting = false;
     } catch (error) {
+      this.#starting = false;
       this.#refuse(ProxyError.from(error));
     }
+  }
+
+  /** Requests that came with the one before: a loop, since answers that need no upstream come before the call for them returns. */
+  #readPending(): void {
+    while (this.#state === HEAD && this.#pending !== undefined && this.#searched === 0) {
+      const pending = this.#pending;
+      this.#pending = undefined;
+      this.#readHead(pending, pending.length);
+    }
+    if (this.#halfClosed && this.#state === HEAD) this.#close();
   }
 
   #startRequest(head: RequestHead, buffer: Buffer, bytes: number, text: string, at: number): void {
@@ -172,20 +187,13 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#pace.requestBegins(this.#sweep.nowMs);
     const last = settings.maxRequestsPerConnection > 0 && this.requests >= settings.maxRequestsPerConnection;
     this.#state = BODY;
-    const length = head.contentLength;
-    if (head.chunked) request.body = reader.beginChunked(buffer.subarray(0, bytes), at);
-    else if (length > 0 && length <= TEXT_BYTES_MAX && text.length - at >= length) request.body = reader.beginText(length, text, at);
-    else if (length > 0) request.body = reader.beginLength(length, buffer.subarray(0, bytes), at);
-    else {
-      reader.next = at;
-      reader.bytes = 0;
-    }
+    request.body = reader.beginRequest(head, text, buffer, bytes, at);
     request.info.requestBytes = reader.bytes;
     if (reader.next !== -1) this.#requestRead(buffer, bytes, reader.next);
     this.#responder.begin(request, head.minor, head.keepAlive && !last, continueWanted);
     this.#options.events?.requestStarted?.();
     if (redirect === undefined) this.#responder.serve(request);
-    else this.#responder.answer(redirect);
+    else this.#responder.answered(redirect);
   }
 
   /** The request is read to its end; `buffer[at, bytes)` belongs to what comes after it. */
@@ -200,8 +208,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     try {
       reader.read(chunk, 0);
     } catch (error) {
-      this.#breakRequest(ProxyError.from(error));
-      return;
+      return this.#breakRequest(ProxyError.from(error));
     }
     const request = this.#responder.request;
     if (request !== undefined) request.info.requestBytes = reader.bytes;
@@ -267,11 +274,8 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
 
   #nextRequest(): void {
     this.#state = HEAD;
-    const pending = this.#pending;
-    this.#pending = undefined;
     if (this.#held) this.resumeReading();
-    if (pending !== undefined) this.#readHead(pending, pending.length);
-    if (this.#halfClosed && this.#state === HEAD) this.#close();
+    if (!this.#starting) this.#readPending();
   }
 
   tunnelOpened(response: ProxyResponse): void {
@@ -320,7 +324,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     body?.fail(error);
     if (headSent) cutOff(this.#output.now());
     else {
-      this.#responder.fail(error);
+      this.#responder.failed(error);
       request?.abort?.(error);
     }
   }

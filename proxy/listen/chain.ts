@@ -1,6 +1,6 @@
 /** A compiled listener: what a connection meets from the first byte to the filter that serves it. */
 import type { ChainChooser } from './chain-match.ts';
-import type { PeerTls, Service } from '../service.ts';
+import type { PeerTls, Send } from '../service.ts';
 import type { DownstreamTlsContext } from '../tls/context.ts';
 import type { Listener } from '../../xds/snapshot.ts';
 import type { Socket } from 'node:net';
@@ -20,8 +20,8 @@ export interface CompiledChain {
   readonly key: string;
   /** Undefined = plaintext. */
   readonly tls: DownstreamTlsContext | undefined;
-  /** The connection manager's service, undefined for chains that carry no HTTP. */
-  readonly service: Service | undefined;
+  /** The connection manager's way of a request, undefined for chains that carry no HTTP. */
+  readonly send: Send | undefined;
   /** Takes the connection over. Must call `connection.over()` once when it ends. */
   readonly serve: ServeConnection;
 }

@@ -11,8 +11,8 @@ import { compileRetryRules } from '../filters/retry-rules.ts';
 import { retry } from '../filters/retry.ts';
 import type { RetryBudget } from '../filters/retry.ts';
 import { attemptTimeout, routeTimeout } from '../filters/timeout.ts';
-import { calledBack, promised } from '../promised.ts';
-import type { ProxyRequest, ProxyResponse, Send, Service } from '../service.ts';
+import { calledBack } from '../promised.ts';
+import type { ProxyRequest, ProxyResponse, Reply, Send } from '../service.ts';
 import type { ClusterRef } from '../upstream/cluster-pool.ts';
 import type { UpstreamCluster } from '../upstream/cluster.ts';
 import { takeControls, withControls } from './controls.ts';
@@ -57,8 +57,8 @@ export const ROUTE_TIMEOUT_MS = 15_000;
 const ATTEMPT_COUNT = 'x-envoy-attempt-count';
 const EXPECTED_TIMEOUT = 'x-envoy-expected-rq-timeout-ms';
 
-/** Compiles the service. Throws `ConfigError` for what cannot be. */
-export function compileForward(input: ForwardInput, deps: ForwardDeps): Service {
+/** Compiles the route. Throws `ConfigError` for what cannot be. */
+export function compileForward(input: ForwardInput, deps: ForwardDeps): Send {
   const { action, path, mutations } = input;
   const hash = compileHash(action.hashPolicies, deps.random, path);
   const rewritePath = compilePathRewrite(action, input.matched, path);
@@ -73,7 +73,7 @@ export function compileForward(input: ForwardInput, deps: ForwardDeps): Service 
   );
   const usual = compileAttempts(input, deps, {});
   const honour = deps.honourControls ?? true;
-  const send = (request: ProxyRequest): Promise<ProxyResponse> => {
+  const send = (request: ProxyRequest, reply: Reply): void => {
     const controls = takeControls(request.headers, honour);
     mutations.request?.(request);
     if (rewritePath !== undefined) {
@@ -82,35 +82,36 @@ export function compileForward(input: ForwardInput, deps: ForwardDeps): Service 
     }
     rewriteHost?.(request);
     mirrors?.(request);
-    if (controls === undefined) return promised(usual, request);
     // Few requests bring headers of this kind, so they may pay for a chain of their own.
-    return promised(compileAttempts(input, deps, controls), request);
+    (controls === undefined ? usual : compileAttempts(input, deps, controls))(request, reply);
   };
   return gate(action, withResponse(input, hash, send));
 }
 
 /** Refuses the upgrades that the route switches off; those that the connection manager does not know never come here. */
-function gate(action: ForwardAction, next: Service): Service {
+function gate(action: ForwardAction, next: Send): Send {
   const off = action.upgradeConfigs.filter((config) => !config.enabled).map((config) => config.type.toLowerCase());
   if (off.length === 0) return next;
-  return (request) =>
-    request.upgrade !== undefined && off.includes(request.upgrade)
-      ? Promise.reject(new ProxyError('upgradeFailed', `It asked for ${JSON.stringify(request.upgrade.slice(0, 40))}.`))
-      : next(request);
+  return (request, reply) => {
+    if (request.upgrade === undefined || !off.includes(request.upgrade)) next(request, reply);
+    else reply.failed(new ProxyError('upgradeFailed', `It asked for ${JSON.stringify(request.upgrade.slice(0, 40))}.`));
+  };
 }
 
 /** What is done to the answer, where anything is. */
-function withResponse(input: ForwardInput, hash: CompiledHash | undefined, send: Service): Service {
+function withResponse(input: ForwardInput, hash: CompiledHash | undefined, send: Send): Send {
   const onResponse = input.mutations.response;
   const { attemptCountInResponse } = input;
   if (hash === undefined && onResponse === undefined && !attemptCountInResponse) return send;
-  return async (request) => {
+  return (request, reply) => {
     const cookie = hash?.apply(request);
-    const response = await send(request);
-    if (attemptCountInResponse) response.headers.set(ATTEMPT_COUNT, String(request.info.attemptCount));
-    onResponse?.(request, response);
-    if (cookie !== undefined) addCookie(response, cookie);
-    return response;
+    const answered = (response: ProxyResponse): void => {
+      if (attemptCountInResponse) response.headers.put(ATTEMPT_COUNT, String(request.info.attemptCount));
+      onResponse?.(request, response);
+      if (cookie !== undefined) addCookie(response, cookie);
+      reply.answered(response);
+    };
+    send(request, { answered, failed: (error) => reply.failed(error) });
   };
 }
 
@@ -133,7 +134,7 @@ function compileAttempts(input: ForwardInput, deps: ForwardDeps, controls: Contr
   };
   if (perTry > 0) send = attemptTimeout(perTry, { clock, wheel, onTimeout })(send);
   const attemptCountInRequest = input.attemptCountInRequest
-    ? (request: ProxyRequest): void => request.headers.set(ATTEMPT_COUNT, String(request.info.attemptCount))
+    ? (request: ProxyRequest): void => request.headers.put(ATTEMPT_COUNT, String(request.info.attemptCount))
     : undefined;
   if (policy !== undefined) {
     const rules = compileRetryRules(policy, `${path}.retry_policy`);
@@ -158,9 +159,11 @@ function onlyAttempt(next: Send, onAttempt: ((request: ProxyRequest) => void) | 
 /** Tells the upstream how long somebody will wait for it: a later try has no more than what is left. */
 function expecting(next: Send, { tryMs, wholeMs }: { readonly tryMs: number; readonly wholeMs: number }, clock: Clock): Send {
   const first = String(tryMs);
+  const firstLine = `${EXPECTED_TIMEOUT}: ${first}\r\n`;
   return (request, reply) => {
     const leftMs = request.info.attemptCount > 1 ? wholeMs - (clock.now() - request.startMs) : wholeMs;
-    request.headers.put(EXPECTED_TIMEOUT, leftMs >= tryMs ? first : String(Math.max(1, Math.floor(leftMs))));
+    if (leftMs >= tryMs) request.headers.putLine(EXPECTED_TIMEOUT, first, firstLine);
+    else request.headers.put(EXPECTED_TIMEOUT, String(Math.max(1, Math.floor(leftMs))));
     next(request, reply);
   };
 }

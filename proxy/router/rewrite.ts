@@ -1,7 +1,7 @@
 /** Paths and hosts as the upstream shall see them, and where a redirect points. */
 import type { ForwardAction, RedirectAction, RouteMatch } from '../../xds/snapshot.ts';
 import { localResponse } from '../http1/error-response.ts';
-import type { ProxyRequest, Service } from '../service.ts';
+import type { ProxyRequest, Send } from '../service.ts';
 import { compilePattern } from './match.ts';
 
 type PathKind = RouteMatch['path'];
@@ -85,12 +85,12 @@ export function compileHostRewrite(action: ForwardAction, literal: string | unde
 const DEFAULT_PORTS: Readonly<Record<string, string>> = { http: '80', https: '443' };
 
 /** Answers with a redirect (Envoy's RedirectAction; Gateway API's RequestRedirect compiles to it). */
-export function compileRedirect(redirect: RedirectAction, matched: PathKind, path: string): Service {
+export function compileRedirect(redirect: RedirectAction, matched: PathKind, path: string): Send {
   const rewrite = compilePathRewrite(redirect, matched, path);
-  return (request) => {
+  return (request, reply) => {
     const response = localResponse(request, redirect.status, '');
     response.headers.append('location', locationOf(request, redirect, rewrite));
-    return Promise.resolve(response);
+    reply.answered(response);
   };
 }
 

@@ -15,6 +15,7 @@ import type {
   RouteMatch,
   VirtualHost,
 } from '../../xds/snapshot.ts';
+import { promised } from '../promised.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
 import { ClusterPool } from '../upstream/cluster-pool.ts';
 import { FakeBody, FakeSink, fakePool, fakeRequest, fakeResponse } from '../upstream/fakes.ts';
@@ -147,7 +148,7 @@ function world(config: RouteConfiguration | readonly Route[], deps: Partial<Rout
     mirrorsDropped: registry.counter('mirrors_dropped_total'),
     ...deps,
   });
-  const send = (fields: Parameters<typeof fakeRequest>[0] = {}): Promise<ProxyResponse> => router.service(fakeRequest(fields));
+  const send = (fields: Parameters<typeof fakeRequest>[0] = {}): Promise<ProxyResponse> => promised(router.send, fakeRequest(fields));
   /** The cluster that a request goes to. */
   const to = (fields: Parameters<typeof fakeRequest>[0] = {}): string | undefined => router.match(fakeRequest(fields))?.cluster;
   return { clock, registry, sent, state, clusters, router, send, to };
@@ -441,9 +442,9 @@ test.each([
 
 test('a virtual host may demand https', async () => {
   const { router, sent } = world(routes([host([route({})], { requireTls: 'ALL' })]));
-  const response = await router.service(fakeRequest({ authority: 'x.test', path: '/a' }));
+  const response = await promised(router.send, fakeRequest({ authority: 'x.test', path: '/a' }));
   expect([response.status, response.headers.get('location'), sent.length]).toEqual([301, 'https://x.test/a', 0]);
-  await router.service(fakeRequest({ scheme: 'https' }));
+  await promised(router.send, fakeRequest({ scheme: 'https' }));
   expect(sent).toHaveLength(1);
 });
 
@@ -674,9 +675,9 @@ test('filters are composed per route with their overrides, and for requests with
     }),
   ]);
   const { send } = world(config, {
-    filters: (overrides) => (next) => (request) => {
+    filters: (overrides) => (next) => (request, reply) => {
       seen.push(`${request.path} ${overrides.get('f')?.type ?? 'none'}`);
-      return next(request);
+      next(request, reply);
     },
   });
   await send({ path: '/a' });
@@ -688,7 +689,7 @@ test('filters are composed per route with their overrides, and for requests with
 test('a route tells its name, virtual host and cluster', async () => {
   const { router } = world([route({}, forward({ cluster: 'b' }), { name: 'checkout' })]);
   const request = fakeRequest();
-  await router.service(request);
+  await promised(router.send, request);
   expect(request.info).toMatchObject({ routeName: 'checkout', virtualHostName: 'all', clusterName: 'b', attemptCount: 1 });
   expect([...router.clusters]).toEqual(['b']);
 });

@@ -3,7 +3,7 @@ import type { Random } from '../../lib/random.ts';
 import type { ExtensionConfig, Route, RouteConfiguration, VirtualHost, WeightedCluster } from '../../xds/snapshot.ts';
 import { ConfigError, ProxyError } from '../errors.ts';
 import { localResponse } from '../http1/error-response.ts';
-import type { Filter, ProxyRequest, Service } from '../service.ts';
+import type { Layer, ProxyRequest, ProxyResponse, Reply, Send } from '../service.ts';
 import { compileForward } from './forward.ts';
 import type { ForwardDeps } from './forward.ts';
 import { compileConditions } from './match.ts';
@@ -18,7 +18,7 @@ export interface RouterDeps extends ForwardDeps {
    * Composes the configured HTTP filters around a route, with the overrides of virtual host, route and weighted cluster merged by filter name
    * (the most specific wins). Absent = no filters. The empty map is for routes without overrides and for requests that no route matches.
    */
-  readonly filters?: (overrides: ReadonlyMap<string, ExtensionConfig>, path: string) => Filter;
+  readonly filters?: (overrides: ReadonlyMap<string, ExtensionConfig>, path: string) => Layer;
 }
 
 export interface CompiledRoute {
@@ -27,15 +27,15 @@ export interface CompiledRoute {
   /** Empty where the route does not forward or a header names the cluster. */
   readonly cluster: string;
   readonly overrides: ReadonlyMap<string, ExtensionConfig>;
-  /** Filters, rewrites, time-outs, retries, cluster. Rejects with `ProxyError`. */
-  readonly service: Service;
+  /** Filters, rewrites, time-outs, retries, cluster. */
+  readonly send: Send;
 }
 
 export interface Router {
   /** The route of a request, its weighted cluster already drawn; undefined = there is none. */
   match(request: ProxyRequest): CompiledRoute | undefined;
-  /** Matches and serves. Rejects with `routeNotFound` where there is no route. */
-  readonly service: Service;
+  /** Matches and sends. Fails with `routeNotFound` where there is no route. */
+  readonly send: Send;
   /** Every cluster that a route names. */
   readonly clusters: ReadonlySet<string>;
 }
@@ -73,16 +73,19 @@ export function compileRoutes(config: RouteConfiguration, deps: RouterDeps): Rou
     const end = pathEnd(request.path);
     return find(request, end === request.path.length ? request.path : request.path.slice(0, end))?.(request);
   };
-  const notFound = wrap(deps, NO_OVERRIDES, path, (request) => Promise.reject(new ProxyError('routeNotFound', tried(request))));
-  const service: Service = (request) => {
+  const notFound = wrap(deps, NO_OVERRIDES, path, (request, reply) => reply.failed(new ProxyError('routeNotFound', tried(request))));
+  const send = (request: ProxyRequest, reply: Reply): void => {
     const route = match(request);
-    if (route === undefined) return notFound(request);
+    if (route === undefined) {
+      notFound(request, reply);
+      return;
+    }
     request.info.routeName = route.name;
     request.info.virtualHostName = route.virtualHost;
     request.info.clusterName = route.cluster;
-    return route.service(request);
+    route.send(request, reply);
   };
-  return { match, service, clusters };
+  return { match, send, clusters };
 }
 
 const NO_OVERRIDES: ReadonlyMap<string, ExtensionConfig> = new Map();
@@ -91,8 +94,8 @@ function tried(request: ProxyRequest): string {
   return `Host ${JSON.stringify(request.authority.slice(0, QUOTED_MAX))}, path ${JSON.stringify(request.path.slice(0, QUOTED_MAX))}.`;
 }
 
-function wrap(deps: RouterDeps, overrides: ReadonlyMap<string, ExtensionConfig>, path: string, service: Service): Service {
-  return deps.filters === undefined ? service : deps.filters(overrides, path)(service);
+function wrap(deps: RouterDeps, overrides: ReadonlyMap<string, ExtensionConfig>, path: string, send: Send): Send {
+  return deps.filters === undefined ? send : deps.filters(overrides, path)(send);
 }
 
 function compileVirtualHost(
@@ -130,7 +133,7 @@ function toHttps(host: VirtualHost): CompiledRoute {
     virtualHost: host.name,
     cluster: '',
     overrides: NO_OVERRIDES,
-    service: compileRedirect(redirect, { kind: 'connect' }, ''),
+    send: compileRedirect(redirect, { kind: 'connect' }, ''),
   };
 }
 
@@ -154,12 +157,12 @@ function compileRoute(input: RouteInput): Choose {
     virtualHost: input.host.name,
     cluster: action.kind === 'forward' && action.target.kind === 'cluster' ? action.target.cluster : '',
     overrides,
-    service: wrap(deps, overrides, path, compileAction(input)),
+    send: wrap(deps, overrides, path, compileAction(input)),
   };
   return () => compiled;
 }
 
-function compileAction(input: RouteInput): Service {
+function compileAction(input: RouteInput): Send {
   const { route, path } = input;
   const { action } = route;
   switch (action.kind) {
@@ -175,22 +178,24 @@ function compileAction(input: RouteInput): Service {
       if (action.bodyFrom !== undefined)
         throw new ConfigError(`${path}.direct_response.body`, 'must be inline; a body from a file or the environment is not supported');
       const text = action.body === undefined ? '' : Buffer.from(action.body).toString();
-      return answering(mutationsOf(input, undefined), (request) => Promise.resolve(localResponse(request, action.status, text)));
+      return answering(mutationsOf(input, undefined), (request, reply) => reply.answered(localResponse(request, action.status, text)));
     }
     case 'nonForwarding':
-      return (request) =>
-        Promise.reject(new ProxyError('routeNotFound', `${tried(request)} The route is for servers that answer by themselves.`));
+      return (request, reply) =>
+        reply.failed(new ProxyError('routeNotFound', `${tried(request)} The route is for servers that answer by themselves.`));
   }
 }
 
 /** Response headers of an answer that the proxy makes. */
-function answering(mutations: CompiledMutations, service: Service): Service {
+function answering(mutations: CompiledMutations, send: Send): Send {
   const onResponse = mutations.response;
-  if (onResponse === undefined) return service;
-  return async (request) => {
-    const response = await service(request);
-    onResponse(request, response);
-    return response;
+  if (onResponse === undefined) return send;
+  return (request, reply) => {
+    const answered = (response: ProxyResponse): void => {
+      onResponse(request, response);
+      reply.answered(response);
+    };
+    send(request, { answered, failed: (error) => reply.failed(error) });
   };
 }
 
@@ -198,7 +203,7 @@ function compileTo(
   input: RouteInput,
   target: { readonly kind: 'cluster'; readonly cluster: string } | { readonly kind: 'header'; readonly header: string },
   weighted: WeightedCluster | undefined,
-): Service {
+): Send {
   const { route, host, deps, path, clusters } = input;
   if (route.action.kind !== 'forward') throw new ConfigError(path, 'only a forwarding route has a cluster');
   if (target.kind === 'cluster') clusters.add(target.cluster);
@@ -269,7 +274,7 @@ function compileWeighted(input: RouteInput, weighted: readonly WeightedCluster[]
       virtualHost: input.host.name,
       cluster: cluster.cluster,
       overrides,
-      service: wrap(deps, overrides, path, compileTo(input, { kind: 'cluster', cluster: cluster.cluster }, cluster)),
+      send: wrap(deps, overrides, path, compileTo(input, { kind: 'cluster', cluster: cluster.cluster }, cluster)),
     };
   });
   const ends = new Float64Array(used.length);

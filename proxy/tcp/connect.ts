@@ -11,7 +11,7 @@ import { socketPair } from './pair.ts';
 import type { Http1Settings } from '../http1/settings.ts';
 import type { DialEndpoint } from '../pools.ts';
 import type { Router } from '../router/router.ts';
-import type { DownstreamConnection, ProxyRequest, ProxyResponse, Service } from '../service.ts';
+import type { DownstreamConnection, ProxyRequest, ProxyResponse, Send } from '../service.ts';
 import type { ClusterPool } from '../upstream/cluster-pool.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
@@ -37,11 +37,11 @@ const CONNECT_ATTEMPTS_MAX = 3;
  * way as those sent to the listener itself (`HTTP_PROXY` of many clients sends CONNECT for http too), and whose other bytes go to the
  * cluster that the authority's route names.
  */
-export function compileConnect(input: ConnectInput, deps: ConnectDeps): Service {
+export function compileConnect(input: ConnectInput, deps: ConnectDeps): Send {
   const { router, outbound } = input;
-  return (request) => {
-    if (request.upgrade !== 'connect' || !outbound || router.match(request) !== undefined) return router.service(request);
-    return Promise.resolve(tunnel(request, input, deps));
+  return (request, reply) => {
+    if (request.upgrade !== 'connect' || !outbound || router.match(request) !== undefined) router.send(request, reply);
+    else reply.answered(tunnel(request, input, deps));
   };
 }
 
@@ -81,7 +81,7 @@ async function serveTunnel(socket: Socket, outer: ProxyRequest, input: ConnectIn
 /** What the owner of a connection knows and tunnels inside it need. */
 export interface ConnectionHooks {
   /** The whole way of a request, in the configuration of its moment. */
-  readonly service: Service;
+  readonly send: Send;
   /** Called when the connection shall end as soon as what is under way is done. */
   readonly drains: Set<() => void>;
 }
@@ -92,10 +92,10 @@ export const CONNECTION_HOOKS = new WeakMap<DownstreamConnection, ConnectionHook
 /** HTTP inside a tunnel is served as if it had come to the listener itself. Tunnels do not nest: a CONNECT inside one is refused. */
 function serveInside(socket: Socket, outer: ProxyRequest, { router, settings }: ConnectInput, { clock }: ConnectDeps): void {
   const hooks = CONNECTION_HOOKS.get(outer.connection);
-  const whole = hooks?.service ?? router.service;
+  const whole = hooks?.send ?? router.send;
   const served = serveHttp1(socket, undefined, {
     connection: outer.connection,
-    service: whole,
+    send: whole,
     settings: {
       ...settings,
       upgradeTypes: settings.upgradeTypes.filter((type) => type !== 'connect'),

@@ -12,6 +12,7 @@ import { NO_HEADER_MUTATIONS } from '../../xds/snapshot.ts';
 import type { Cluster, ForwardAction, LoadAssignment, RouteConfiguration } from '../../xds/snapshot.ts';
 import { ProxyError } from '../errors.ts';
 import type { ProxyResponse } from '../service.ts';
+import { promised } from '../promised.ts';
 import { compileRoutes } from '../router/router.ts';
 import { ClusterPool } from './cluster-pool.ts';
 import { createDial } from './dial.ts';
@@ -129,7 +130,7 @@ function router(ports: readonly number[], action: Partial<ForwardAction>) {
     mostSpecificHeaderMutationsWins: false,
     maxDirectResponseBodyBytes: 4096,
   };
-  const { service } = compileRoutes(config, {
+  const { send } = compileRoutes(config, {
     clusters,
     clock,
     random: seededRandom(6),
@@ -139,7 +140,7 @@ function router(ports: readonly number[], action: Partial<ForwardAction>) {
   return {
     clusters,
     clock,
-    send: (fields: Parameters<typeof fakeRequest>[0]) => service(fakeRequest({ startMs: clock.now(), ...fields })),
+    send: (fields: Parameters<typeof fakeRequest>[0]) => promised(send, fakeRequest({ startMs: clock.now(), ...fields })),
   };
 }
 

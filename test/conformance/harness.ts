@@ -4,6 +4,7 @@ import type { AddressInfo, Server, Socket } from 'node:net';
 import { systemClock } from '../../lib/clock.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { serveHttp1 } from '../../proxy/http1/server.ts';
+import { calledBack } from '../../proxy/promised.ts';
 import type { Http1Connection, Http1Options } from '../../proxy/http1/server.ts';
 import { DEFAULT_SETTINGS } from '../../proxy/http1/settings.ts';
 import type { Http1Settings } from '../../proxy/http1/settings.ts';
@@ -148,7 +149,7 @@ export async function startProxy(upstreamPort: number, options: ProxyOptions = {
   const server = await listen((socket) => {
     const serving: Http1Options = {
       connection: downstream(socket),
-      service,
+      send: calledBack(service),
       settings,
       clock,
       events: { rejected: (code) => rejected.push(code) },

@@ -8,6 +8,7 @@ import type { TLSSocket } from 'node:tls';
 import { systemClock } from '../../lib/clock.ts';
 import { ProxyError } from '../../proxy/errors.ts';
 import { serveHttp1 } from '../../proxy/http1/server.ts';
+import { calledBack } from '../../proxy/promised.ts';
 import { DEFAULT_SETTINGS } from '../../proxy/http1/settings.ts';
 import { REVIEWS, issued } from '../../proxy/tls/testing-mesh.ts';
 import { createDial } from '../../proxy/upstream/dial.ts';
@@ -54,7 +55,12 @@ async function startTlsProxy(upstreamPort: number): Promise<number> {
   const made = createPool({ dial, clock });
   pool = made;
   return listenTls((socket) => {
-    serveHttp1(socket, undefined, { connection: downstream(socket), service: made.send.bind(made), settings: DEFAULT_SETTINGS, clock });
+    serveHttp1(socket, undefined, {
+      connection: downstream(socket),
+      send: calledBack((request) => made.send(request)),
+      settings: DEFAULT_SETTINGS,
+      clock,
+    });
   });
 }
 
