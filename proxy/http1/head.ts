@@ -66,6 +66,7 @@ export function readRequestHead(text: string, at: number, end: number, limits: H
   let i = at;
   while (TOKEN[text.charCodeAt(i)] === 1) i++;
   if (i === at || text.charCodeAt(i) !== 0x20) throw bad('The request line does not start with a method and one space.');
+  if (i - at > METHOD_BYTES_MAX) throw bad(`The method is longer than ${METHOD_BYTES_MAX} bytes.`);
   const method = text.slice(at, i);
   const targetAt = ++i;
   while (TARGET[text.charCodeAt(i)] === 1) i++;
@@ -244,7 +245,10 @@ export function checkPartialHead(text: string, at: number, searched: number, lim
     throw bad('The request line does not start with a method.');
 }
 
-const METHOD_AND_VERSION_BYTES_MAX = 64;
+/** The longest registered method has 17 bytes. */
+const METHOD_BYTES_MAX = 64;
+/** With two spaces and eight bytes of version. */
+const METHOD_AND_VERSION_BYTES_MAX = METHOD_BYTES_MAX + 10;
 
 function threeDigits(text: string, at: number): boolean {
   for (let i = at; i < at + 3; i++) {
