@@ -209,7 +209,7 @@ function readLength(value: string): number {
 
 /** Reads a response head; `end` is the index of the CRLF CRLF that ends it. Throws `ProxyError`; the caller makes it the upstream's fault. */
 export function readResponseHead(text: string, at: number, end: number, limits: HeadLimits, out: ResponseHead): void {
-  if (!text.startsWith('HTTP/1.', at)) throw bad('The status line does not start with HTTP/1.');
+  if (!text.startsWith(STATUS_LINE_START, at)) throw bad('The status line does not start with HTTP/1.');
   const minor = text.charCodeAt(at + 7) - 0x30;
   const status = (text.charCodeAt(at + 9) - 0x30) * 100 + (text.charCodeAt(at + 10) - 0x30) * 10 + (text.charCodeAt(at + 11) - 0x30);
   if ((minor !== 0 && minor !== 1) || text.charCodeAt(at + 8) !== 0x20) throw bad('The status line has no version that is spoken here.');
@@ -245,6 +245,13 @@ export function checkPartialHead(text: string, at: number, searched: number, lim
     throw bad('The request line does not start with a method.');
 }
 
+/** The same for a response head: what cannot become one is not waited for. Throws `badRequest`, which the caller makes the upstream's fault. */
+export function checkPartialResponseHead(text: string, searched: number): void {
+  if (!STATUS_LINE_START.startsWith(text.slice(0, STATUS_LINE_START.length))) throw bad('The status line does not start with HTTP/1.');
+  checkLineEnds(text, searched);
+}
+
+const STATUS_LINE_START = 'HTTP/1.';
 /** The longest registered method has 17 bytes. */
 const METHOD_BYTES_MAX = 64;
 /** With two spaces and eight bytes of version. */
