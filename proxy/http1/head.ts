@@ -241,7 +241,7 @@ export function checkPartialHead(text: string, at: number, searched: number, lim
   checkLineEnds(text, searched);
   const first = text.charCodeAt(at);
   // After the one empty line, or at the start; a lone CR may still become that line.
-  if (first === 0x20 || first === 0x09 || (first === 0x0d && (at === 2 || text.length > 1)))
+  if (text.length > at && TOKEN[first] !== 1 && (first !== 0x0d || at === 2 || text.length > 1))
     throw bad('The request line does not start with a method.');
 }
 
