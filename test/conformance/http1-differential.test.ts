@@ -91,7 +91,7 @@ async function oneVariant(i: number, bytes: string): Promise<void> {
   // A message that broke off is cut at the upstream: nobody may take it for complete.
   const broken = upstream.bytes.length > whole.length;
   for (const parser of parsers) {
-    if (complete.some(({ method }) => parser.takesMethod?.(method) === false)) continue;
+    if (complete.some((one) => parser.takes?.(one) === false)) continue;
     const expected = parser.dropsTrailers === true ? complete.map((one) => ({ ...one, trailers: [] })) : complete;
     check(parser.name, i, whole + LAST, [...expected, LAST_UNDERSTOOD], (await parser.parse(whole + LAST)).requests);
     if (broken && parser.passesOn !== true) check(parser.name, i, upstream.bytes, expected, (await parser.parse(upstream.bytes)).requests);

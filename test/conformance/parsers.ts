@@ -23,8 +23,8 @@ export interface Parser {
   readonly name: string;
   /** It reads trailers and throws them away; nothing can be said about them. */
   readonly dropsTrailers?: true;
-  /** Is it a method that it takes at all? Nothing can be said about others. */
-  readonly takesMethod?: (method: string) => boolean;
+  /** Is it a method and a form of target that it takes at all? Nothing can be said about others. */
+  readonly takes?: (request: Understood) => boolean;
   /** It reads messages only to pass them on: what is cut off at the end says nothing. */
   readonly passesOn?: true;
   /** The whole requests in `message`, and whether it stopped at something it would not take. */
@@ -83,7 +83,7 @@ const startLlhttp = async (): Promise<Parser> => {
   const port = (server.address() as AddressInfo).port;
   return {
     name: 'llhttp',
-    takesMethod: (method) => METHODS.includes(method),
+    takes: ({ method }) => METHODS.includes(method),
     parse: async (message) => {
       seen = [];
       const { text } = await talk(port, [message], { end: true });
@@ -189,7 +189,9 @@ async function throughProxy(
   return {
     name,
     passesOn: true,
-    ...(name === 'nginx' ? { dropsTrailers: true as const, takesMethod: (method: string) => /^[A-Z]+$/.test(method) } : {}),
+    ...(name === 'nginx'
+      ? { dropsTrailers: true as const, takes: ({ method, target }: Understood) => /^[A-Z]+$/.test(method) && target !== '*' }
+      : {}),
     parse: async (message) => {
       upstream.requests.length = 0;
       const { text: answers } = await talk(port, [message], { withinMs: 2_000 });
