@@ -32,7 +32,7 @@ try {
     });
     results.push(result);
     process.stderr.write(
-      `${kind}: p99 ${result.alone.p99Ms.toFixed(2)} ms alone, ${result.beside.p99Ms.toFixed(2)} ms beside ${result.attackers.connected} attackers (${result.ratio.toFixed(2)} times), ${result.beside.failed} of ${result.beside.requests} failed: ${holds(result) ? 'holds' : 'MISSED'}\n`,
+      `${kind}: p99 ${result.alone.p99Ms.toFixed(2)} ms alone, ${result.beside.p99Ms.toFixed(2)} ms beside ${result.attackers.connected} attackers (${result.ratio.toFixed(2)} times; median second ${result.alone.secondsP99Ms.toFixed(2)} and ${result.beside.secondsP99Ms.toFixed(2)} ms), ${result.beside.failed} of ${result.beside.requests} failed: ${holds(result) ? 'holds' : 'MISSED'}\n`,
     );
   }
 } finally {

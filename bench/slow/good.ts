@@ -15,6 +15,8 @@ interface Good {
 }
 
 const latenciesMs: number[] = [];
+/** The same by the second in which the request was due. */
+const bySecond: number[][] = [];
 const waiting: number[] = [];
 const idle: Good[] = [];
 let failed = 0;
@@ -29,8 +31,11 @@ function send(good: Good, dueMs: number): void {
 
 function over(good: Good, ok: boolean): void {
   underWay--;
-  if (ok) latenciesMs.push(performance.now() - good.dueMs);
-  else failed++;
+  if (ok) {
+    const spentMs = performance.now() - good.dueMs;
+    latenciesMs.push(spentMs);
+    (bySecond[Math.floor((good.dueMs - startMs) / 1_000)] ??= []).push(spentMs);
+  } else failed++;
   good.dueMs = 0;
 }
 
@@ -77,15 +82,19 @@ const timer = setInterval(() => {
   }
   if (due < rate * seconds || (underWay + waiting.length > 0 && nowMs < untilMs + PATIENCE_MS)) return;
   clearInterval(timer);
-  latenciesMs.sort((a, b) => a - b);
-  const at = (share: number): number => latenciesMs[Math.min(latenciesMs.length - 1, Math.floor(latenciesMs.length * share))] ?? 0;
+  const at = (values: readonly number[], share: number): number =>
+    values.toSorted((one, other) => one - other)[Math.min(values.length - 1, Math.floor(values.length * share))] ?? 0;
   const result = {
     requests: due,
     failed: failed + underWay + waiting.length,
-    p50Ms: at(0.5),
-    p99Ms: at(0.99),
-    p999Ms: at(0.999),
-    maxMs: at(1),
+    p50Ms: at(latenciesMs, 0.5),
+    p99Ms: at(latenciesMs, 0.99),
+    p999Ms: at(latenciesMs, 0.999),
+    maxMs: at(latenciesMs, 1),
+    secondsP99Ms: at(
+      Object.values(bySecond).map((second) => at(second, 0.99)),
+      0.5,
+    ),
   };
   process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0));
 }, 1);

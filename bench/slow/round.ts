@@ -29,6 +29,8 @@ export interface GoodResult {
   readonly p99Ms: number;
   readonly p999Ms: number;
   readonly maxMs: number;
+  /** The median of each second's own p99: what a second is like in which nothing else happens on the machine. */
+  readonly secondsP99Ms: number;
 }
 
 export interface SlowResult {
