@@ -34,6 +34,7 @@ const PROXY_CORE = 0;
 const LOAD_CORE = Math.min(1, cpus().length - 1);
 const PIECE_SECONDS = 10;
 const READING_MS = 1_000;
+const SETTLE_MS = 3_000;
 /** What the two parts are held against. */
 const RSS_MIB_MAX = 110;
 const KIB_EACH_MAX = 12;
@@ -124,25 +125,31 @@ function thin(readings: readonly Reading[]): string[] {
     .map(({ requests, rssMiB }) => `${(requests / 1e6).toFixed(2)}M ${rssMiB.toFixed(1)} MiB`);
 }
 
-/** What each of many connections costs that has asked once and waits, on a proxy that has worked before. */
+/**
+ * What each of many connections costs that has asked once and waits. As many were opened before them: their code is compiled and the heap
+ * has no room left from elsewhere, so that the second lot pays for itself alone.
+ */
 async function holdIdle(port: number, proxy: Measured) {
-  await saturate({ url: `http://127.0.0.1:${port}/1k`, core: LOAD_CORE, connections: 64, seconds: 5 });
-  await delay(2_000);
-  const beforeMiB = proxy.rssMiB();
   const program = fileURLToPath(new URL('soak/idle.ts', import.meta.url));
-  const child = spawn('taskset', ['-c', String(LOAD_CORE), process.execPath, program, String(port), String(idle)], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
+  const args = ['-c', String(LOAD_CORE), process.execPath, program, String(port), String(idle / 2)];
+  const child = spawn('taskset', args, { stdio: ['pipe', 'pipe', 'inherit'] });
   const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  try {
-    await new Promise<void>((resolve, reject) => {
-      createInterface({ input: child.stdout }).once('line', () => resolve());
-      child.once('error', reject);
+  const lines = createInterface({ input: child.stdout });
+  const open = async (): Promise<number> => {
+    const ready = new Promise<void>((resolve, reject) => {
+      lines.once('line', () => resolve());
       child.once('exit', (code) => reject(new Error(`the idle clients ended with code ${code}`)));
     });
-    await delay(3_000);
-    const afterMiB = proxy.rssMiB();
-    return { connections: idle, beforeMiB, afterMiB, kiBEach: ((afterMiB - beforeMiB) * 1_024) / idle };
+    child.stdin.write('\n');
+    await ready;
+    await delay(SETTLE_MS);
+    return proxy.rssMiB();
+  };
+  try {
+    const beforeMiB = proxy.rssMiB();
+    const halfMiB = await open();
+    const allMiB = await open();
+    return { connections: idle, beforeMiB, halfMiB, allMiB, kiBEach: ((allMiB - halfMiB) * 1_024) / (idle / 2) };
   } finally {
     child.stdin.end();
     await exited;

@@ -21,14 +21,14 @@ const KINDS: Readonly<Record<string, Slow>> = {
 
 /** Which kind the `i`th client is. */
 function kindOf(i: number): Slow {
-  const reader = i % 100 === 0 ? 'large-readers' : 'readers';
+  const reader = i % 100 === 3 ? 'large-readers' : 'readers';
   if (kind === 'readers') return KINDS[reader]!;
   if (kind === 'mixed') return KINDS[['heads', 'bodies', 'chunks', reader][i % 4]!]!;
   return KINDS[kind === 'bodies' && i % 2 === 1 ? 'chunks' : kind]!;
 }
 
 const CONNECTS_PER_SECOND = 1_000;
-const TICK_MS = 10;
+const TICK_MS = 2;
 /** Clients are served in as many groups, one a tick, so that each has a turn a second. */
 const GROUPS = 1_000 / TICK_MS;
 
