@@ -70,7 +70,7 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
   const writers = new Map<string, LineWriter>();
   const exporters = new Map<string, SpanExporter>();
   const awaited = new Set<string>();
-  const listeners = new ListenerSet({ clock, log, registry, drainTimeMs: options.drainTimeMs, ...connectionRoom(layers) });
+  const listeners = new ListenerSet({ clock, log, registry, drainTimeMs: options.drainTimeMs, ...connectionRoom(layers, clock) });
   const dial = endpointDialler({
     clock,
     contexts,
@@ -167,8 +167,8 @@ function checkSecret(secret: Secret, { contexts }: CompileDeps): void {
 }
 
 /** Envoy's runtime key for all connections of the process, here for each listener. */
-function connectionRoom(layers: RuntimeLayers): Pick<ListenDeps, 'connectionsMax' | 'descriptors'> {
-  return { connectionsMax: connectionsMaxOf(layers), descriptors: descriptorRoom() };
+function connectionRoom(layers: RuntimeLayers, clock: Clock): Pick<ListenDeps, 'connectionsMax' | 'descriptors'> {
+  return { connectionsMax: connectionsMaxOf(layers), descriptors: descriptorRoom(clock) };
 }
 
 function connectionsMaxOf(layers: RuntimeLayers): number {

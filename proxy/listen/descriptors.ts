@@ -1,12 +1,15 @@
 /** Room for descriptors ahead of need, so that no accepting or dialling waits for the kernel to make it. */
 import { close, open, readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
+import type { Clock } from '../../lib/clock.ts';
 
 /** The part of the disk that is needed; a test has its own. */
 export interface DescriptorDisk {
   /** Opens something small and answers its descriptor. */
   open(done: (error: Error | null, descriptor: number) => void): void;
-  close(descriptor: number): void;
+  close(descriptor: number, done: () => void): void;
+  /** Descriptors that fit now. */
+  room(): number;
 }
 
 /**
@@ -17,13 +20,15 @@ export interface DescriptorDisk {
  */
 export class DescriptorRoom {
   readonly #disk: DescriptorDisk;
+  readonly #clock: Clock;
   readonly #descriptorsMax: number;
   #room: number;
   #growing = false;
 
-  /** `room`: descriptors that fit now. `descriptorsMax`: what the process may have; some of it is always left to others. */
-  constructor(room: number, descriptorsMax: number, disk: DescriptorDisk) {
-    this.#room = room;
+  /** `descriptorsMax`: what the process may have; some of it is always left to others. */
+  constructor(descriptorsMax: number, disk: DescriptorDisk, clock: Clock) {
+    this.#clock = clock;
+    this.#room = disk.room();
     this.#descriptorsMax = descriptorsMax;
     this.#disk = disk;
   }
@@ -46,31 +51,56 @@ export class DescriptorRoom {
 
   #openNext(held: number[]): void {
     this.#disk.open((error, descriptor) => {
-      if (error === null) held.push(descriptor);
-      if (error === null && descriptor < this.#room && held.length <= this.#room) {
-        this.#openNext(held);
+      if (error !== null) {
+        // Without descriptors to spare there is no room to be made, now or later.
+        this.#room = Number.POSITIVE_INFINITY;
+        this.#closeNext(held, () => (this.#growing = false));
         return;
       }
-      for (const one of held) this.#disk.close(one);
-      // Without descriptors to spare there is no room to be made, now or later.
-      this.#room = error === null ? this.#room * 2 : Number.POSITIVE_INFINITY;
-      this.#growing = false;
+      held.push(descriptor);
+      if (descriptor < this.#room - 1 && held.length < this.#room) this.#openNext(held);
+      else this.#openLast(held);
     });
+  }
+
+  /** The table is full: the next file makes it larger, and while it waits the others are closed, so that whoever accepts meanwhile finds room. */
+  #openLast(held: number[]): void {
+    let underWay = 2;
+    const over = (): void => {
+      if (--underWay === 0) this.#growing = false;
+    };
+    this.#disk.open((error, descriptor) => {
+      // It gets a place that was freed meanwhile, so only the kernel can say whether there is more room now.
+      const room = this.#disk.room();
+      // Whoever did not get more would try again at each connection.
+      this.#room = room > this.#room ? room : Number.POSITIVE_INFINITY;
+      this.#closeNext(error === null ? [descriptor] : [], over);
+    });
+    this.#clock.after(HEAD_START_MS, () => this.#closeNext(held, over));
+  }
+
+  /** One after the other as well: thousands at once would hold everybody up for 50 ms. */
+  #closeNext(held: number[], done: () => void): void {
+    const descriptor = held.pop();
+    if (descriptor === undefined) done();
+    else this.#disk.close(descriptor, () => this.#closeNext(held, done));
   }
 }
 
 const LEFT_TO_OTHERS = 1_024;
+/** For the last file to get to where it waits. */
+const HEAD_START_MS = 2;
 
 const DISK: DescriptorDisk = {
   open: (done) => open('/dev/null', 'r', done),
   // Nothing was written to it: there is nothing that closing it could lose.
-  close: (descriptor) => close(descriptor, () => undefined),
+  close: (descriptor, done) => close(descriptor, () => done()),
+  room: () => Number(/^FDSize:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0),
 };
 
 /** The room of this process, as Linux reports it; undefined where there is no such report. */
-export function descriptorRoom(): DescriptorRoom | undefined {
-  if (process.platform !== 'linux') return undefined;
-  const room = Number(/^FDSize:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0);
+export function descriptorRoom(clock: Clock): DescriptorRoom | undefined {
+  if (process.platform !== 'linux' || DISK.room() === 0) return undefined;
   const max = /^Max open files\s+(\d+|unlimited)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? '0';
-  return room === 0 ? undefined : new DescriptorRoom(room, max === 'unlimited' ? Number.POSITIVE_INFINITY : Number(max), DISK);
+  return new DescriptorRoom(max === 'unlimited' ? Number.POSITIVE_INFINITY : Number(max), DISK, clock);
 }
