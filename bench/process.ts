@@ -74,7 +74,7 @@ async function end(child: ChildProcess): Promise<void> {
   const pids = tree(child.pid!);
   const ended = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGTERM');
-  const graceful = await Promise.race([ended.then(() => true), delay(3_000).then(() => false)]);
+  const graceful = await Promise.race([ended.then(() => true), delay(3_000, false, { ref: false })]);
   if (!graceful) for (const pid of pids) killQuietly(pid);
   await ended;
 }

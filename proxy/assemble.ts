@@ -5,6 +5,8 @@ import { compileListener, createCompile, checkClusterTls } from './compile.ts';
 import { createLineWriter } from './filters/line-writer.ts';
 import { otlpExporter } from './filters/otlp.ts';
 import { workloadOfNode } from './filters/workload.ts';
+import { descriptorRoom } from './listen/descriptors.ts';
+import type { ListenDeps } from './listen/bound-listener.ts';
 import { ListenerSet } from './listen/listener-set.ts';
 import { endpointDialler, poolMaker } from './pools.ts';
 import { ResourceStore } from './resource-store.ts';
@@ -68,7 +70,7 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
   const writers = new Map<string, LineWriter>();
   const exporters = new Map<string, SpanExporter>();
   const awaited = new Set<string>();
-  const listeners = new ListenerSet({ clock, log, registry, drainTimeMs: options.drainTimeMs, connectionsMax: connectionsMaxOf(layers) });
+  const listeners = new ListenerSet({ clock, log, registry, drainTimeMs: options.drainTimeMs, ...connectionRoom(layers, clock) });
   const dial = endpointDialler({
     clock,
     contexts,
@@ -164,6 +166,10 @@ function checkSecret(secret: Secret, { contexts }: CompileDeps): void {
 }
 
 /** Envoy's runtime key for all connections of the process, here for each listener. */
+function connectionRoom(layers: RuntimeLayers, clock: Clock): Pick<ListenDeps, 'connectionsMax' | 'descriptors'> {
+  return { connectionsMax: connectionsMaxOf(layers), descriptors: descriptorRoom(clock) };
+}
+
 function connectionsMaxOf(layers: RuntimeLayers): number {
   const value = Number(layers.get('overload.global_downstream_max_connections') ?? CONNECTIONS_MAX);
   return Number.isInteger(value) && value > 0 ? value : CONNECTIONS_MAX;

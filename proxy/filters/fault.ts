@@ -30,7 +30,7 @@ function buildFault(config: ConfigReader, deps: FilterDeps): Filter | undefined 
   const grpcStatus = abort?.has('grpcStatus') === true ? abort.number('grpcStatus', 14) : undefined;
   if (abort !== undefined && grpcStatus === undefined && !abortByHeader && (status < 200 || status > 599))
     abort.fail('httpStatus', 'must be from 200 to 599');
-  const headers = config.objects('headers').map(compileHeaderMatcher);
+  const headers = config.objects('headers').map((one) => compileHeaderMatcher(one));
   const cluster = config.string('upstreamCluster');
   const activeMax = config.number('maxActiveFaults', Number.POSITIVE_INFINITY);
   const delaysInjected = deps.counter('fault.delays_injected');

@@ -16,7 +16,7 @@ function buildHealthCheck(config: ConfigReader, deps: FilterDeps): Filter {
   if (config.has('cacheTime')) config.fail('cacheTime', 'caching of health check answers is not supported');
   if (config.has('clusterMinHealthyPercentages'))
     config.fail('clusterMinHealthyPercentages', 'judging by the health of clusters is not supported');
-  const tests = config.objects('headers').map(compileHeaderMatcher);
+  const tests = config.objects('headers').map((one) => compileHeaderMatcher(one));
   return (next) => (request) => {
     if (!tests.every((test) => test(request))) return next(request);
     (request.info.filterState ??= new Map()).set('healthCheck', true);

@@ -19,8 +19,12 @@ export function compileStringMatcher(reader: ConfigReader): TextTest {
   return reader.fail('', 'must have one of exact, prefix, suffix, contains, safe_regex');
 }
 
-/** envoy.config.route.v3.HeaderMatcher, the older one-field forms included. Several fields of one name are matched as one, joined by commas. */
-export function compileHeaderMatcher(reader: ConfigReader): RequestTest {
+/**
+ * envoy.config.route.v3.HeaderMatcher, the older one-field forms included. Several fields of one name are matched as one, joined by commas;
+ * `refuses`: a match is held against the request, so one of the values alone suffices, and nobody hides `admin` behind `user`; where the
+ * matcher is inverted, it is the other way round. Default false.
+ */
+export function compileHeaderMatcher(reader: ConfigReader, refuses = false): RequestTest {
   const name = reader.string('name').toLowerCase();
   if (name === '') reader.fail('name', 'must name a header');
   const invert = reader.boolean('invertMatch');
@@ -30,12 +34,19 @@ export function compileHeaderMatcher(reader: ConfigReader): RequestTest {
     return (request) => (headerValue(request, name) !== undefined) === present;
   }
   const test = compileValueForm(reader);
+  const separately = refuses !== invert;
   return (request) => {
     const value = headerValue(request, name) ?? (emptyWhenMissing ? '' : undefined);
     // Envoy: a missing header never matches, inverted or not, unless it is treated as empty; inverted presence is the exception above.
     if (value === undefined) return false;
-    return test(value) !== invert;
+    return (test(value) || (separately && someValue(request, name, test))) !== invert;
   };
+}
+
+function someValue(request: ProxyRequest, name: string, test: TextTest): boolean {
+  const fields = request.headers.fields;
+  for (let i = 1; i < fields.length; i += 3) if (fields[i] === name && test(fields[i + 1]!)) return true;
+  return false;
 }
 
 /** envoy.type.matcher.v3.PathMatcher: the path without its query. */

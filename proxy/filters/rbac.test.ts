@@ -73,14 +73,24 @@ test.each<[string, JsonObject, ProxyRequest, boolean]>([
   expect(await allowed(config, request)).toBe(expected);
 });
 
-test('several fields of one name are one value: nobody hides a role behind another', async () => {
+test.each<[string, JsonObject, boolean]>([
+  ['DENY admin', policy({ header: { name: 'role', stringMatch: { exact: 'admin' } } }, { any: true }, 'DENY'), false],
+  ['DENY admin, as part', policy({ header: { name: 'role', stringMatch: { contains: 'admin' } } }, { any: true }, 'DENY'), false],
+  ['DENY admin, as principal', policy({ any: true }, { header: { name: 'role', exactMatch: 'admin' } }, 'DENY'), false],
+  ['DENY what both together are', policy({ header: { name: 'role', exactMatch: 'user,admin' } }, { any: true }, 'DENY'), false],
+  ['DENY another', policy({ header: { name: 'role', exactMatch: 'min' } }, { any: true }, 'DENY'), true],
+  ['DENY all but user', policy({ header: { name: 'role', exactMatch: 'user', invertMatch: true } }, { any: true }, 'DENY'), false],
+  ['DENY all but user, by not', policy({ notRule: { header: { name: 'role', exactMatch: 'user' } } }, { any: true }, 'DENY'), false],
+  ['ALLOW user', policy({ header: { name: 'role', exactMatch: 'user' } }, { any: true }), false],
+  ['ALLOW all but admin', policy({ header: { name: 'role', exactMatch: 'admin', invertMatch: true } }, { any: true }), false],
+  ['ALLOW all but admin, by not', policy({ any: true }, { notId: { header: { name: 'role', exactMatch: 'admin' } } }), false],
+  ['ALLOW what both together are', policy({ header: { name: 'role', exactMatch: 'user,admin' } }, { any: true }), true],
+])('case 38: with role twice, user and admin, the policy sees both: %s', async (_name, config, expected) => {
   const request = from(WEB);
-  request.headers.append('role', 'user');
+  request.headers.append('Role', 'user');
   request.headers.append('role', 'admin');
 
-  expect(await allowed(policy({ header: { name: 'role', stringMatch: { contains: 'admin' } } }, { any: true }, 'DENY'), request)).toBe(
-    false,
-  );
+  expect(await allowed(config, request)).toBe(expected);
 });
 
 test('shadow rules count and let pass', async () => {

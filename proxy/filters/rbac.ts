@@ -54,10 +54,11 @@ function buildRbac(config: ConfigReader, deps: FilterDeps): Filter | undefined {
 /** Rules with action ALLOW need one policy that matches; with DENY they need none; LOG never refuses. */
 function compileEngine(rules: ConfigReader): Engine {
   const action = rules.oneOf('action', ['ALLOW', 'DENY', 'LOG'] as const, 'ALLOW');
+  const refuses = action === 'DENY';
   const policies = rules.entries('policies').map(([name, policy]) => {
     if (policy.has('condition') || policy.has('checkedCondition')) policy.fail('condition', 'conditions in CEL are not supported');
-    const permission = anyOf(policy.objects('permissions').map(compilePermission));
-    const principal = anyOf(policy.objects('principals').map(compilePrincipal));
+    const permission = anyOf(policy.objects('permissions').map((entry) => compilePermission(entry, refuses)));
+    const principal = anyOf(policy.objects('principals').map((entry) => compilePrincipal(entry, refuses)));
     return { name, test: (request: ProxyRequest) => permission(request) && principal(request) };
   });
   return (request) => {
@@ -66,19 +67,20 @@ function compileEngine(rules: ConfigReader): Engine {
   };
 }
 
-function compilePermission(reader: ConfigReader): RequestTest {
+/** `refuses`: does a match refuse the request? Then one of several fields of a name is enough for a match, else all of them together are looked at. */
+function compilePermission(reader: ConfigReader, refuses: boolean): RequestTest {
   const [kind] = Object.keys(reader.json);
   switch (kind) {
     case 'any':
       return always;
     case 'andRules':
-      return allOf(nested(reader, 'andRules', 'rules').map(compilePermission));
+      return allOf(nested(reader, 'andRules', 'rules').map((entry) => compilePermission(entry, refuses)));
     case 'orRules':
-      return anyOf(nested(reader, 'orRules', 'rules').map(compilePermission));
+      return anyOf(nested(reader, 'orRules', 'rules').map((entry) => compilePermission(entry, refuses)));
     case 'notRule':
-      return not(compilePermission(reader.object('notRule')!));
+      return not(compilePermission(reader.object('notRule')!, !refuses));
     case 'header':
-      return compileHeaderMatcher(reader.object('header')!);
+      return compileHeaderMatcher(reader.object('header')!, refuses);
     case 'urlPath':
       return compilePathMatcher(reader.object('urlPath')!);
     case 'destinationIp':
@@ -105,19 +107,19 @@ function compilePermission(reader: ConfigReader): RequestTest {
   }
 }
 
-function compilePrincipal(reader: ConfigReader): RequestTest {
+function compilePrincipal(reader: ConfigReader, refuses: boolean): RequestTest {
   const [kind] = Object.keys(reader.json);
   switch (kind) {
     case 'any':
       return always;
     case 'andIds':
-      return allOf(nested(reader, 'andIds', 'ids').map(compilePrincipal));
+      return allOf(nested(reader, 'andIds', 'ids').map((entry) => compilePrincipal(entry, refuses)));
     case 'orIds':
-      return anyOf(nested(reader, 'orIds', 'ids').map(compilePrincipal));
+      return anyOf(nested(reader, 'orIds', 'ids').map((entry) => compilePrincipal(entry, refuses)));
     case 'notId':
-      return not(compilePrincipal(reader.object('notId')!));
+      return not(compilePrincipal(reader.object('notId')!, !refuses));
     case 'header':
-      return compileHeaderMatcher(reader.object('header')!);
+      return compileHeaderMatcher(reader.object('header')!, refuses);
     case 'urlPath':
       return compilePathMatcher(reader.object('urlPath')!);
     case 'sourceIp':

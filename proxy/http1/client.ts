@@ -6,8 +6,8 @@ import { BodyReader } from './body-reader.ts';
 import { isWhole } from './body.ts';
 import type { BodySource } from './body.ts';
 import { TEXT_BYTES_MAX, headText } from './bytes.ts';
-import { bad, checkLineEnds } from './fields.ts';
-import { newResponseHead, readResponseHead } from './head.ts';
+import { bad } from './fields.ts';
+import { checkPartialResponseHead, newResponseHead, readResponseHead } from './head.ts';
 import type { HeadLimits, ResponseHead } from './head.ts';
 import { Output } from './output.ts';
 import { kept, readFrom, stopReadFrom, wasReset } from './reading.ts';
@@ -208,7 +208,7 @@ export class ClientConnection implements BodySource, WriterOwner {
       const end = text.indexOf('\r\n\r\n', Math.max(0, this.#searched - 3));
       if (end === -1 || end > max) {
         if (text.length > max) throw bad(`A response head may have ${max} bytes.`);
-        checkLineEnds(text, this.#searched);
+        checkPartialResponseHead(text, this.#searched);
         this.#pending = kept(buffer.subarray(from, bytes));
         this.#searched = text.length;
         return;

@@ -76,3 +76,36 @@ test('an error says what is wrong, in words', () => {
     'The request is not valid HTTP. A field name has a byte that is not allowed, or no colon after it.',
   );
 });
+
+test('case 28: a method of 64 bytes is one, a longer one is refused however the head was read', () => {
+  expect(request(`${'M'.repeat(64)} / HTTP/1.1\r\nHost: a\r\n\r\n`).method).toHaveLength(64);
+  expect(() => request(`${'M'.repeat(65)} / HTTP/1.1\r\nHost: a\r\n\r\n`)).toThrow('The method is longer than 64 bytes.');
+});
+
+test('cases 32 and 33: ten thousand tiny fields are refused in less than 5 ms, and where they are allowed the cost is linear', () => {
+  const wide = { ...DEFAULT_SETTINGS, headerFieldsMax: 50_000, headBytesMax: 2_000_000 };
+  const head = newRequestHead();
+  const spentMs = (count: number, name: (i: number) => string, limits: typeof DEFAULT_SETTINGS): number => {
+    const text = `GET / HTTP/1.1\r\nHost: a\r\n${Array.from({ length: count }, (_, i) => `${name(i)}: x\r\n`).join('')}\r\n`;
+    const bytes = Buffer.from(text, 'latin1');
+    // A pause of the machine is not the input's fault: the least of some runs counts.
+    let leastMs = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < 5; i++) {
+      const started = performance.now();
+      try {
+        readRequestHead(text, bytes, 0, 0, text.length - 4, limits, head);
+      } catch (error) {
+        expect((error as ProxyError).code).toBe('headersTooLarge');
+      }
+      leastMs = Math.min(leastMs, performance.now() - started);
+    }
+    return leastMs;
+  };
+  for (const name of [() => 'a', String, (i: number) => String(1_234_567 + i)]) {
+    expect(spentMs(10_000, name, DEFAULT_SETTINGS)).toBeLessThan(5);
+
+    const once = spentMs(10_000, name, wide);
+    expect(head.values.headers.fields).toHaveLength(30_000);
+    expect(spentMs(40_000, name, wide)).toBeLessThan(8 * once + 5);
+  }
+});

@@ -74,6 +74,7 @@ export function readRequestHead(
   let i = at;
   while (TOKEN[bytes[base + i]!] === 1) i++;
   if (i === at || bytes[base + i] !== 0x20) throw bad('The request line does not start with a method and one space.');
+  if (i - at > METHOD_BYTES_MAX) throw bad(`The method is longer than ${METHOD_BYTES_MAX} bytes.`);
   const method =
     i - at === 3 && text.startsWith('GET', at) ? 'GET' : i - at === 4 && text.startsWith('POST', at) ? 'POST' : text.slice(at, i);
   const targetAt = ++i;
@@ -225,7 +226,7 @@ export function readResponseHead(
   limits: HeadLimits,
   out: ResponseHead,
 ): void {
-  if (!text.startsWith('HTTP/1.', at)) throw bad('The status line does not start with HTTP/1.');
+  if (!text.startsWith(STATUS_LINE_START, at)) throw bad('The status line does not start with HTTP/1.');
   const minor = text.charCodeAt(at + 7) - 0x30;
   const status = (text.charCodeAt(at + 9) - 0x30) * 100 + (text.charCodeAt(at + 10) - 0x30) * 10 + (text.charCodeAt(at + 11) - 0x30);
   if ((minor !== 0 && minor !== 1) || text.charCodeAt(at + 8) !== 0x20) throw bad('The status line has no version that is spoken here.');
@@ -257,11 +258,21 @@ export function checkPartialHead(text: string, at: number, searched: number, lim
   checkLineEnds(text, searched);
   const first = text.charCodeAt(at);
   // After the one empty line, or at the start; a lone CR may still become that line.
-  if (first === 0x20 || first === 0x09 || (first === 0x0d && (at === 2 || text.length > 1)))
+  if (text.length > at && TOKEN[first] !== 1 && (first !== 0x0d || at === 2 || text.length > 1))
     throw bad('The request line does not start with a method.');
 }
 
-const METHOD_AND_VERSION_BYTES_MAX = 64;
+/** The same for a response head: what cannot become one is not waited for. Throws `badRequest`, which the caller makes the upstream's fault. */
+export function checkPartialResponseHead(text: string, searched: number): void {
+  if (!STATUS_LINE_START.startsWith(text.slice(0, STATUS_LINE_START.length))) throw bad('The status line does not start with HTTP/1.');
+  checkLineEnds(text, searched);
+}
+
+const STATUS_LINE_START = 'HTTP/1.';
+/** The longest registered method has 17 bytes. */
+const METHOD_BYTES_MAX = 64;
+/** With two spaces and eight bytes of version. */
+const METHOD_AND_VERSION_BYTES_MAX = METHOD_BYTES_MAX + 10;
 
 function threeDigits(text: string, at: number): boolean {
   for (let i = at; i < at + 3; i++) {

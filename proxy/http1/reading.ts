@@ -118,12 +118,23 @@ export function canLend(chunk: Buffer): boolean {
 }
 
 /**
- * At the end of a socket's stream: was it a reset and no end? Some versions of libuv report a hang-up after a short read as an orderly end.
- * A connection that was reset has no peer any more, one that was ended has.
+ * At the end of a socket's stream: was it cut off rather than ended? Some versions of libuv report a hang-up after a short read as an
+ * orderly end; a connection that was reset has no peer any more, one that was ended has. Over TLS only close_notify is an end (RFC 9112
+ * section 9.8), and Node reports a bare end of the connection below in the same way. After close_notify that connection is still being
+ * read, so that a second start of reading is an error; after its own end it is not, and the start succeeds. Ask once, and destroy a
+ * socket that was cut.
  */
 export function wasReset(socket: Socket): boolean {
-  const handle = (socket as unknown as { _handle: { getpeername?: (out: object) => number } | null })._handle;
-  return handle !== null && typeof handle?.getpeername === 'function' && handle.getpeername({}) !== 0;
+  const handle = (socket as unknown as { _handle: SocketHandle | null })._handle;
+  if (handle === null) return false;
+  if (typeof handle._parent?.readStart === 'function') return handle._parent.readStart() === 0;
+  return typeof handle.getpeername === 'function' && handle.getpeername({}) !== 0;
+}
+
+/** What sockets have in Node; a TLS socket's has the one below it. */
+interface SocketHandle {
+  getpeername?: (out: object) => number;
+  readonly _parent?: { readStart?: () => number };
 }
 
 /** Ends a connection so that its peer sees that something is missing: a reset where the platform has one (plain TCP), else a plain close. */

@@ -61,7 +61,6 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   #pending: Buffer | undefined;
   /** Bytes of `#pending` that were searched for the end of a head. */
   #searched = 0;
-  /** A request is being handed to the service. */
   #starting = false;
   #draining = false;
   #held = false;

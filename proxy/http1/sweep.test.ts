@@ -36,6 +36,66 @@ test('a member may take itself off while it is swept', () => {
   expect(clock.pending).toBe(0);
 });
 
+test('many members are swept in parts, each once in the time of a sweep, those that join included', () => {
+  const clock = new ManualClock();
+  const sweep = sweepOf(clock);
+  let swept = 0;
+  const members = Array.from({ length: 1_000 }, () => ({ sweep: (): void => void swept++ }));
+  for (const member of members) sweep.add(member);
+  // The first wait was chosen when there was one member.
+  clock.advance(SWEEP_MS);
+  swept = 0;
+
+  const parts: number[] = [];
+  for (let i = 0; i < 10; i++) {
+    const before = swept;
+    clock.advance(SWEEP_MS / 10);
+    parts.push(swept - before);
+  }
+
+  expect(swept).toBeGreaterThanOrEqual(900);
+  expect(swept).toBeLessThanOrEqual(1_000);
+  expect(Math.max(...parts)).toBeLessThanOrEqual(100);
+  for (const member of members) sweep.remove(member);
+  expect(clock.pending).toBe(0);
+});
+
+test('when all members fall due together and each takes long, a part gives way to other work, and none is forgotten', () => {
+  let nowMs = 0;
+  const timers: (() => void)[] = [];
+  const clock = {
+    now: () => nowMs,
+    wallMs: () => 0,
+    after: (ms: number, fn: () => void) => {
+      timers.push(() => {
+        nowMs += ms;
+        fn();
+      });
+      return () => undefined;
+    },
+  };
+  const sweep = sweepOf(clock);
+  const swept = new Set<number>();
+  let most = 0;
+  Array.from({ length: 640 }, (_, i) => i).forEach((i) =>
+    sweep.add({
+      sweep: () => {
+        nowMs += 1;
+        swept.add(i);
+      },
+    }),
+  );
+
+  for (let i = 0; i < 200; i++) {
+    const startMs = nowMs;
+    timers.shift()!();
+    if (i > 0) most = Math.max(most, nowMs - startMs - SWEEP_MS / 10);
+  }
+
+  expect(swept.size).toBe(640);
+  expect(most).toBeLessThanOrEqual(8);
+});
+
 test('one clock has one sweep', () => {
   const clock = new ManualClock();
 

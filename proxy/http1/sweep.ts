@@ -1,4 +1,4 @@
-/** Coarse deadlines for connections: one timer looks over all of them a few times a second, so that a request costs none. */
+/** Coarse deadlines for connections: one timer looks over all of them a few times a second, part by part, so that a request costs none. */
 import type { Clock } from '../../lib/clock.ts';
 
 /** Something with deadlines. `sweep` compares them with `nowMs` and acts; it may remove itself. */
@@ -6,12 +6,24 @@ export interface Swept {
   sweep(nowMs: number): void;
 }
 
-/** Deadlines are met within this; what needs better takes a timer of its own. */
+/** Deadlines are met within this, unless very many fall due together; what needs better takes a timer of its own. */
 export const SWEEP_MS = 200;
+
+/**
+ * Many members are looked over in parts, evenly over that time: a hundred slow clients that fall due together and are sent away in one go
+ * hold everybody else up for 20 ms.
+ */
+const PARTS_MAX = 10;
+const PART_MEMBERS = 64;
+/** A part that takes longer, because most of its members fell due, goes on in the next. Asked after so many members. */
+const PART_SPENT_MS_MAX = 3;
+const ASKED_EVERY = 8;
 
 export class Sweep {
   readonly #clock: Clock;
   readonly #members = new Set<Swept>();
+  /** Where the round over the members stands. What joins meanwhile comes at its end, what leaves is passed over. */
+  #round: Iterator<Swept> | undefined;
   #cancel: (() => void) | undefined;
   /** Reading of the clock at the last sweep: at most `SWEEP_MS` old while there are members. */
   nowMs: number;
@@ -37,12 +49,31 @@ export class Sweep {
   }
 
   #arm(): void {
-    this.#cancel = this.#clock.after(SWEEP_MS, () => {
+    const parts = Math.max(1, Math.min(PARTS_MAX, Math.ceil(this.#members.size / PART_MEMBERS)));
+    this.#cancel = this.#clock.after(SWEEP_MS / parts, () => {
       this.#cancel = undefined;
       this.nowMs = this.#clock.now();
-      for (const member of this.#members) member.sweep(this.nowMs);
+      this.#sweepPart(Math.ceil(this.#members.size / parts));
       if (this.#members.size > 0) this.#arm();
     });
+  }
+
+  #sweepPart(count: number): void {
+    for (let i = 1; i <= count; i++) {
+      const member = this.#next();
+      if (member === undefined) return;
+      member.sweep(this.nowMs);
+      if (i % ASKED_EVERY === 0 && this.#clock.now() - this.nowMs > PART_SPENT_MS_MAX) return;
+    }
+  }
+
+  /** The next member of the round, or the first of a new one. */
+  #next(): Swept | undefined {
+    const next = this.#round?.next();
+    if (next !== undefined && next.done !== true) return next.value;
+    this.#round = this.#members.values();
+    const first = this.#round.next();
+    return first.done === true ? undefined : first.value;
   }
 }
 

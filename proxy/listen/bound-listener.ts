@@ -5,6 +5,7 @@ import { ALWAYS_FIRST } from './chain-match.ts';
 import { detect } from './detect.ts';
 import { acceptTls } from '../tls/server.ts';
 import { envoyScope } from '../../lib/metrics-scope.ts';
+import type { DescriptorRoom } from './descriptors.ts';
 import type { AcceptedConnection, CompiledChain, CompiledListener } from './chain.ts';
 import type { PeerTls } from '../service.ts';
 import type { DownstreamTlsContext } from '../tls/context.ts';
@@ -20,6 +21,8 @@ export interface ListenDeps {
   readonly registry: Registry;
   /** Connections that one listener holds at most. */
   readonly connectionsMax: number;
+  /** Told of each accepted connection. */
+  readonly descriptors?: DescriptorRoom | undefined;
 }
 
 /** Connections that the kernel keeps for us while the loop is busy. */
@@ -107,6 +110,7 @@ export class BoundListener {
   #accept(socket: Socket): void {
     this.#stats.total.inc();
     this.#stats.active.inc();
+    this.#deps.descriptors?.accepted(socket);
     const connection = new Connection(socket, this.compiled, this);
     this.#connections.add(connection);
     connection.onOver = () => {

@@ -1,10 +1,10 @@
 /** The HTTP/1.1 codec on TLS sockets, on both sides: the same messages, the same back-pressure, and no broken body that looks whole. */
 import { afterEach, expect, test } from '@jest/globals';
 import { createHash } from 'node:crypto';
+import { createServer as createTcpServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
-import { connect, createServer } from 'node:tls';
-import type { TLSSocket } from 'node:tls';
+import { TLSSocket, connect, createServer } from 'node:tls';
 import { systemClock } from '../../lib/clock.ts';
 import { ProxyError } from '../../proxy/errors.ts';
 import { serveHttp1 } from '../../proxy/http1/server.ts';
@@ -153,3 +153,58 @@ test('a bad request is refused in words over TLS too', async () => {
   expect(got.toString()).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
   expect(closed).toBe(true);
 });
+
+/** A body that only the close ends, and how the endpoint's connection closes after it. */
+async function closeDelimited(close: (secure: TLSSocket, raw: Socket) => void): Promise<{ text: string; closed: boolean }> {
+  const server = createTcpServer((raw) => {
+    sockets.add(raw);
+    raw.on('error', () => undefined);
+    const secure = new TLSSocket(raw, { isServer: true, ...PAIR });
+    secure.on('error', () => undefined);
+    secure.once('data', () => {
+      secure.write('HTTP/1.1 200 OK\r\n\r\n');
+      secure.write('hello', () => setTimeout(close, 20, secure, raw));
+    });
+  });
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const port = await startTlsProxy((server.address() as AddressInfo).port);
+  const whole = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n';
+
+  const { got, closed } = await talkTls(port, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n', (bytes) => bytes >= whole.length);
+  return { text: got.toString(), closed };
+}
+
+test('case 53: a close with close_notify ends a body that only the close ends', async () => {
+  const { text } = await closeDelimited((secure) => void secure.end());
+
+  expect(text.endsWith('5\r\nhello\r\n0\r\n\r\n')).toBe(true);
+});
+
+test('case 53: that holds for a large body and a slow reader too', async () => {
+  const body = noise(2 * 1024 * 1024);
+  const upstreamPort = await listenTls((socket) => {
+    socket.once('data', () => {
+      socket.write('HTTP/1.1 200 OK\r\n\r\n');
+      socket.end(body);
+    });
+  });
+  const port = await startTlsProxy(upstreamPort);
+
+  const { got } = await talkTls(port, 'GET / HTTP/1.0\r\nHost: a\r\n\r\n', () => false, true);
+
+  expect(hash(got.subarray(got.indexOf('\r\n\r\n') + 4))).toBe(hash(body));
+}, 20_000);
+
+test.each([
+  ['an end', (raw: Socket): void => void raw.end()],
+  ['a reset', (raw: Socket): void => void raw.resetAndDestroy()],
+] as const)(
+  'case 53: %s without close_notify does not: an attacker can cut a connection, and only the peer can say that it is over',
+  async (_name, close) => {
+    const { text, closed } = await closeDelimited((_secure, raw) => close(raw));
+
+    expect(closed).toBe(true);
+    expect(text).not.toContain('\r\n0\r\n');
+  },
+);

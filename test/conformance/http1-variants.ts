@@ -15,11 +15,64 @@ type Mutation = (parts: Parts, random: Random) => void;
 const pick = <T>(random: Random, list: readonly T[]): T => list[below(random, list.length)]!;
 const chance = (random: Random, probability: number): boolean => random() < probability;
 
-const METHODS = ['GET', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH'];
-const PATHS = ['/', '/a', '/a/b?c=d', '/a%20b', '/a;b=c', '/~x/-_.!', "/a?b={c}&d='e'", '/a//b/../c', '/%7Euser/./x', '/a?x=//y'];
-const HOSTS = ['a', 'a.example', 'a.example:80', 'A.Example:8080', '127.0.0.1', '127.0.0.1:65535', '[::1]', '[2001:db8::1]:443'];
+const METHODS = ['GET', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'HEAD', 'PROPFIND', 'PURGE'];
+const PATHS = [
+  '/',
+  '/a',
+  '/a/b?c=d',
+  '/a%20b',
+  '/a;b=c',
+  '/~x/-_.!',
+  "/a?b={c}&d='e'",
+  '/a//b/../c',
+  '/%7Euser/./x',
+  '/a?x=//y',
+  '/%2e%2e/a',
+  '/a/..',
+  '/?',
+  '/a?b=http://c/d',
+  '/*',
+  '/@:80',
+  '//b/c',
+  '/a%25%32%66b',
+  '/:',
+  '/a?%20=%2f',
+];
+const HOSTS = [
+  'a',
+  'a.example',
+  'a.example:80',
+  'A.Example:8080',
+  '127.0.0.1',
+  '127.0.0.1:65535',
+  '[::1]',
+  '[2001:db8::1]:443',
+  'a_b',
+  'a.',
+  'xn--bcher-kva.example',
+  '[::ffff:1.2.3.4]',
+];
 const NAMES = ['X-A', 'x-b', 'X-Long-Name-With-Dashes', 'Accept', 'Cookie', 'User-Agent', "X!#$%&'*+.^`|~9"];
-const VALUES = ['', 'a', 'a b', 'a, b', '"q; r"', 'tab\there', '{"json":1}', 'x'.repeat(300), 'a:b:c', '=?utf-8?q?x?='];
+const VALUES = [
+  '',
+  'a',
+  'a b',
+  'a, b',
+  '"q; r"',
+  'tab\there',
+  '{"json":1}',
+  'x'.repeat(300),
+  'a:b:c',
+  '=?utf-8?q?x?=',
+  'chunked',
+  '5',
+  'GET / HTTP/1.1',
+  '\xe9\xff',
+  '\\r\\n',
+  ';',
+  ',,',
+  '  two  spaces  ',
+];
 /** What an attacker would like the next parser to see as a request of its own. */
 const SMUGGLED = 'GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n';
 
@@ -114,6 +167,22 @@ const HARMLESS: readonly Mutation[] = [
       ]),
     ),
   (parts, random) =>
+    parts.fields.push(
+      pick(random, [
+        'Connection: Content-Length, Transfer-Encoding, Host',
+        'connection: X-A',
+        'TE: gzip, trailers',
+        'X-Transfer-Encoding: chunked',
+        'X-Content-Length: 5',
+        'Transfer-Encoding-: chunked',
+        'Content.Length: 5',
+        'X-Host: evil',
+        'Proxy-Authorization: x',
+        'constructor: y',
+        'X-A: 1\r\nX-A: 2\r\nx-a: 3',
+      ]),
+    ),
+  (parts, random) =>
     parts.fields.push(pick(random, ['Upgrade: h2c', 'Trailer: X-Sum', 'Proxy-Connection: keep-alive', 'x_under: y', '__proto__: z'])),
 ];
 
@@ -138,6 +207,18 @@ const HOSTILE: readonly Mutation[] = [
         'Transfer-Encoding: chunked, identity',
         'Transfer-Encoding:\r\n chunked',
         'Transfer_Encoding: chunked',
+        'Transfer-Encoding: "chunked"',
+        'Transfer-Encoding: chunked;a=b',
+        'Transfer-Encoding: gzip, chunked',
+        'Transfer-Encoding: chunked\x0b',
+        'Transfer-Encoding: chun\xe2\x84\xaaed',
+        'Tran\xc5\xbffer-Encoding: chunked',
+        'Transfer\\Encoding: chunked',
+        'Transfer-Encoding',
+        'Transfer-Encoding:',
+        'X: y\rTransfer-Encoding: chunked',
+        'X: y\nTransfer-Encoding: chunked',
+        'X: y\0\r\nTransfer-Encoding: chunked',
       ]),
     ),
   (parts, random) =>
@@ -151,9 +232,32 @@ const HOSTILE: readonly Mutation[] = [
         'Content-Length: ',
         'Content-Length: 5 5',
         'Content_Length: 5',
+        'Content-Length: -1',
+        'Content-Length: 010',
+        'Content-Length: 5.0',
+        'Content-Length: 5,',
+        'Content-Length: "5"',
+        'Content-Length: 18446744073709551621',
+        'Content-Length:5\r\n ',
+        'Content-Length : 5',
+        'Content-Length\x0b: 5',
+        'X: y\nContent-Length: 5',
+        'X: y\rContent-Length: 5',
       ]),
     ),
-  (parts, random) => parts.fields.push(pick(random, ['Host: evil', 'Host : evil', 'Host:', 'X: y\r\n Host: evil', 'X-Host: evil'])),
+  (parts, random) =>
+    parts.fields.push(
+      pick(random, [
+        'Host: evil',
+        'Host : evil',
+        'Host:',
+        'X: y\r\n Host: evil',
+        'Host: a',
+        '\tHost: evil',
+        'X: y\nHost: evil',
+        'X: y\rHost: evil',
+      ]),
+    ),
   bend(
     'host',
     (_line, random) => `Host: ${pick(random, ['', 'a@b', 'a/b', 'a b', 'a,b', 'a:99999', 'a:', 'a#b', '[::1', 'a\tb', 'a%00b', 'a?b'])}`,
@@ -162,7 +266,23 @@ const HOSTILE: readonly Mutation[] = [
   (parts, random) =>
     (parts.start = parts.start.replace(
       'HTTP/1.1',
-      pick(random, ['HTTP/1.0', 'HTTP/1.2', 'HTTP/2.0', 'HTTP/0.9', 'http/1.1', 'HTTP/1.1 ', ' HTTP/1.1', 'HTTP/11', 'HTTP/1.01', '']),
+      pick(random, [
+        'HTTP/1.0',
+        'HTTP/1.2',
+        'HTTP/2.0',
+        'HTTP/0.9',
+        'http/1.1',
+        'HTTP/1.1 ',
+        ' HTTP/1.1',
+        'HTTP/11',
+        'HTTP/1.01',
+        '',
+        'HTTP/1.1 x',
+        'HTTP/1.1\tx',
+        'HTTP/1.1 HTTP/1.1',
+        'HTTP/1,1',
+        'HTTP/1.1\r',
+      ]),
     )),
   (parts, random) => (parts.body = parts.body.replace('\r\n', pick(random, ['\n', '\r', '\r\r\n', '\n\r', ' \r\n', ';\r\n', '\r\n\r\n']))),
   (parts, random) =>
@@ -171,6 +291,49 @@ const HOSTILE: readonly Mutation[] = [
     )),
   (parts, random) => (parts.body = insertAt(parts.body, below(random, parts.body.length + 1), pick(random, ODD))),
   (parts) => (parts.body = parts.body.slice(0, -2)),
+  // Chunks that say more or less than there is, or two readers read in two ways.
+  (parts, random) =>
+    (parts.body = parts.body.replace(/^[0-9a-fA-F]+/, (size) =>
+      pick(random, [`${size}0`, size.slice(1), `0${size}`, `1${size}`, '0', '1', '7fffffffffffffff', '100000005']),
+    )),
+  (parts, random) =>
+    (parts.body = parts.body.replace(
+      '\r\n',
+      pick(random, [
+        ';\n\r\n',
+        ';a\nb\r\n',
+        ';a="\n"\r\n',
+        ';a=\r\r\n',
+        ';\0\r\n',
+        ';a="\r\n',
+        ' ;a\r\n',
+        ';a ;b\r\n',
+        '\t\r\n',
+        '\x0c\r\n',
+        '\r\n\n',
+      ]),
+    )),
+  (parts, random) =>
+    (parts.body = parts.body.replace(
+      /\r\n$/,
+      pick(random, [
+        '\r',
+        '\n',
+        '\r\r\n',
+        'X: y\r\n\r\n',
+        ' X: y\r\n\r\n',
+        'X: y\n\r\n',
+        'Transfer-Encoding: chunked\r\n\r\n',
+        'X: y\r\n z\r\n\r\n',
+        '0\r\n\r\n',
+      ]),
+    )),
+  // A target that one reader ends earlier than another.
+  (parts, random) =>
+    (parts.start = parts.start.replace(
+      / \S+ /,
+      ` ${pick(random, ['/a#b', '/a\\b', '/%00', '/a%2fb', '//evil/..;/x', 'http://u@evil/', 'http://evil#@a/', 'http://evil\\@a/', '*', 'evil:80', '/\xe9', '/a?\xff', '/ ', '/\ta', 'http:///a', '/%', '/..;/a'])} `,
+    )),
   (parts) => (parts.body += SMUGGLED),
 ];
 

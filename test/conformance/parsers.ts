@@ -23,8 +23,8 @@ export interface Parser {
   readonly name: string;
   /** It reads trailers and throws them away; nothing can be said about them. */
   readonly dropsTrailers?: true;
-  /** Is it a method that it takes at all? Nothing can be said about others. */
-  readonly takesMethod?: (method: string) => boolean;
+  /** Is it a method and a form of target that it takes at all? Nothing can be said about others. */
+  readonly takes?: (request: Understood) => boolean;
   /** It reads messages only to pass them on: what is cut off at the end says nothing. */
   readonly passesOn?: true;
   /** The whole requests in `message`, and whether it stopped at something it would not take. */
@@ -32,8 +32,13 @@ export interface Parser {
   stop(): Promise<void>;
 }
 
-/** Undefined with a printed reason where the tool is not there. */
-type Start = () => Promise<Parser | undefined>;
+/** A parser that may be on this machine. */
+export interface Tool {
+  /** What must be installed, for whoever reads why it was left out. */
+  readonly needs: string;
+  installed(): boolean;
+  start(): Promise<Parser>;
+}
 
 const HOP = new Set(['host', 'connection', 'content-length', 'transfer-encoding', 'te', 'trailer', 'expect', 'x-seen-uri', 'x-seen-host']);
 
@@ -60,13 +65,8 @@ function has(command: string, args: readonly string[]): boolean {
   }
 }
 
-function skip(name: string, why: string): undefined {
-  process.stderr.write(`differential: ${name} is left out: ${why}\n`);
-  return undefined;
-}
-
 /** llhttp as Node ships it, strict. */
-const llhttp: Start = async () => {
+const startLlhttp = async (): Promise<Parser> => {
   let seen: Understood[] = [];
   const server = createServer({ joinDuplicateHeaders: false }, (request, response) => {
     let body = '';
@@ -83,7 +83,7 @@ const llhttp: Start = async () => {
   const port = (server.address() as AddressInfo).port;
   return {
     name: 'llhttp',
-    takesMethod: (method) => METHODS.includes(method),
+    takes: ({ method }) => METHODS.includes(method),
     parse: async (message) => {
       seen = [];
       const { text } = await talk(port, [message], { end: true });
@@ -145,15 +145,13 @@ function lineParser(name: string, child: ChildProcess, cleanUp: () => void): Par
 
 const here = new URL('./parsers/', import.meta.url).pathname;
 
-const h11: Start = () => {
-  if (!has('python3', ['-c', 'import h11'])) return Promise.resolve(skip('h11', 'python3 with the module h11 is not installed'));
+const startH11 = (): Promise<Parser> => {
   return Promise.resolve(
     lineParser('h11', spawn('python3', [join(here, 'h11-echo.py')], { stdio: ['pipe', 'pipe', 'inherit'] }), () => undefined),
   );
 };
 
-const go: Start = () => {
-  if (!has('go', ['version'])) return Promise.resolve(skip('go', 'the go tool is not installed'));
+const startGo = (): Promise<Parser> => {
   const directory = mkdtempSync(join(tmpdir(), 'parsers-'));
   const binary = join(directory, 'parser');
   execFileSync('go', ['build', '-o', binary, '.'], { cwd: here, env: { ...process.env, GOFLAGS: '-mod=mod', GOTOOLCHAIN: 'local' } });
@@ -173,10 +171,8 @@ async function freePort(): Promise<number> {
 async function throughProxy(
   name: string,
   command: string,
-  probe: readonly string[],
   configure: (port: number, upstreamPort: number, directory: string) => { text: string; args: (file: string) => string[] },
-): Promise<Parser | undefined> {
-  if (!has(command, probe)) return skip(name, `${command} is not installed`);
+): Promise<Parser> {
   const upstream = await startUpstream(() => 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n');
   const port = await freePort();
   const directory = mkdtempSync(join(tmpdir(), `${name}-`));
@@ -193,7 +189,9 @@ async function throughProxy(
   return {
     name,
     passesOn: true,
-    ...(name === 'nginx' ? { dropsTrailers: true as const, takesMethod: (method: string) => /^[A-Z]+$/.test(method) } : {}),
+    ...(name === 'nginx'
+      ? { dropsTrailers: true as const, takes: ({ method, target }: Understood) => /^[A-Z]+$/.test(method) && target !== '*' }
+      : {}),
     parse: async (message) => {
       upstream.requests.length = 0;
       const { text: answers } = await talk(port, [message], { withinMs: 2_000 });
@@ -250,8 +248,8 @@ function dechunk(body: string): { content: string; trailers: string[] } {
   }
 }
 
-const nginx: Start = () =>
-  throughProxy('nginx', 'nginx', ['-v'], (port, upstreamPort, directory) => ({
+const startNginx = (): Promise<Parser> =>
+  throughProxy('nginx', 'nginx', (port, upstreamPort, directory) => ({
     args: (file) => ['-c', file, '-e', '/dev/null'],
     text: `worker_processes 1; daemon off; master_process off; pid ${directory}/pid; error_log /dev/null;
 events { worker_connections 64; }
@@ -264,8 +262,8 @@ http {
 }`,
   }));
 
-const haproxy: Start = () =>
-  throughProxy('haproxy', 'haproxy', ['-v'], (port, upstreamPort) => ({
+const startHaproxy = (): Promise<Parser> =>
+  throughProxy('haproxy', 'haproxy', (port, upstreamPort) => ({
     args: (file) => ['-db', '-f', file],
     text: `defaults
   mode http
@@ -274,12 +272,17 @@ const haproxy: Start = () =>
   timeout connect 1s
 frontend f
   bind 127.0.0.1:${port}
-  option http-use-htx
   default_backend b
 backend b
   http-reuse always
   server s 127.0.0.1:${upstreamPort}
-`.replace('  option http-use-htx\n', ''),
+`,
   }));
 
-export const PARSERS = { llhttp, h11, go, nginx, haproxy } as const satisfies Record<string, Start>;
+export const PARSERS = {
+  llhttp: { needs: 'nothing: Node has it', installed: () => true, start: startLlhttp },
+  h11: { needs: 'python3 with the module h11', installed: () => has('python3', ['-c', 'import h11']), start: startH11 },
+  go: { needs: 'the go tool', installed: () => has('go', ['version']), start: startGo },
+  nginx: { needs: 'nginx', installed: () => has('nginx', ['-v']), start: startNginx },
+  haproxy: { needs: 'haproxy', installed: () => has('haproxy', ['-v']), start: startHaproxy },
+} as const satisfies Record<string, Tool>;

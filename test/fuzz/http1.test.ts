@@ -10,4 +10,5 @@ test('40,000 mutated messages neither crash the codec, nor mean two things, nor 
   // The corpus must reach both ends.
   expect(report.accepted).toBeGreaterThan(4_000);
   expect(report.refused).toBeGreaterThan(4_000);
+  expect(report.reasons).toBeGreaterThan(30);
 });

@@ -1,4 +1,5 @@
-/** Fuzz target of the HTTP/1.1 codec: mutated messages through every reader, with oracles beyond "does not crash". Run: `node test/fuzz/http1.ts --executions=10000000 --seed=1`. */
+/** Fuzz target of the HTTP/1.1 codec: mutated messages through every reader, with oracles beyond "does not crash". Run: `npm run fuzz -- --executions=10000000 --seed=1`, with `--coverage=1` for how much of the codec it reaches. */
+import { Session } from 'node:inspector';
 import { Socket } from 'node:net';
 import { pathToFileURL } from 'node:url';
 import { below, seededRandom } from '../../lib/random.ts';
@@ -29,6 +30,8 @@ export interface FuzzReport {
   executions: number;
   accepted: number;
   refused: number;
+  /** Different reasons for a refusal, by target. */
+  reasons: number;
   /** The slowest input that stayed the slowest when it was run again. */
   slowestMs: number;
   slowestInput: string;
@@ -56,6 +59,7 @@ const SOURCE = {
 };
 const CHUNK_LIMITS = { extensionBytesMax: 16_384, trailerBytesMax: 61_440, trailerFieldsMax: 100 };
 const FINDINGS_MAX = 20;
+const REASONS_MAX = 2_000;
 
 /** A target takes an input; answers whether the codec accepted it; throws `ProxyError` for a refusal and anything else for a finding. */
 type Target = (input: string, random: Random) => boolean;
@@ -175,6 +179,7 @@ function mutate(input: string, seeds: readonly string[], random: Random): string
 
 /** Runs one input; answers what is wrong with it, or undefined. */
 function execute(run: Target, input: string, random: Random, report: FuzzReport): string | undefined {
+  lastReason = '';
   try {
     if (run(input, random)) report.accepted++;
     return undefined;
@@ -182,9 +187,13 @@ function execute(run: Target, input: string, random: Random, report: FuzzReport)
     if (!(error instanceof ProxyError)) return error instanceof Error ? (error.stack ?? error.message) : String(error);
     if (error.code === 'internal') return `internal: ${error.message}`;
     report.refused++;
+    lastReason = error.message.replace(/(field) \S+ /i, '$1 ');
     return undefined;
   }
 }
+
+/** Why the codec refused what was executed last; empty when it did not. */
+let lastReason = '';
 
 /** The least time of some runs: a pause of the machine is not the input's fault. */
 function timeAgain(run: Target, input: string): number {
@@ -199,13 +208,14 @@ function timeAgain(run: Target, input: string): number {
 }
 
 function emptyReport(): FuzzReport {
-  return { executions: 0, accepted: 0, refused: 0, slowestMs: 0, slowestInput: '', findings: [] };
+  return { executions: 0, accepted: 0, refused: 0, reasons: 0, slowestMs: 0, slowestInput: '', findings: [] };
 }
 
 export function fuzzHttp1(options: FuzzOptions): FuzzReport {
   const random = seededRandom(options.seed);
   const report = emptyReport();
   const corpora = TARGETS.map(({ seeds }) => seeds.slice());
+  const reasons = new Set<string>();
   for (let i = 0; i < options.executions && report.findings.length < FINDINGS_MAX; i++) {
     const which = i % TARGETS.length;
     const { name, run, seeds } = TARGETS[which]!;
@@ -216,8 +226,12 @@ export function fuzzHttp1(options: FuzzOptions): FuzzReport {
     const wrong = execute(run, input, random, report);
     const spentMs = performance.now() - started;
     report.executions++;
-    // What was accepted is worth bending further.
-    if (report.accepted > before && input.length < 2_000 && random() < 0.02) {
+    const reason = `${name}: ${lastReason}`;
+    // A refusal that was not seen before is a new place in the code.
+    const isNew = lastReason !== '' && reasons.size < REASONS_MAX && !reasons.has(reason);
+    if (isNew) reasons.add(reason);
+    // What was accepted is worth bending further, and so is what got to a new place.
+    if (input.length < 2_000 && (isNew || (report.accepted > before && random() < 0.02))) {
       if (corpus.length < 400) corpus.push(input);
       else corpus[seeds.length + below(random, corpus.length - seeds.length)] = input;
     }
@@ -233,14 +247,40 @@ export function fuzzHttp1(options: FuzzOptions): FuzzReport {
     }
     if ((i + 1) % 100_000 === 0) options.progress?.(i + 1, report);
   }
+  report.reasons = reasons.size;
   // Nothing of a stranger's may have reached what all objects share.
   if (Object.keys(Object.prototype).length > 0 || new Headers().size !== 0) report.findings.push('a prototype was polluted');
   return report;
 }
 
+const FILES = ['head', 'fields', 'chunked', 'path', 'request', 'chars'] as const;
+
+/** Per file of the codec, how many of its blocks ran, by V8's own count. */
+function blocksOf(session: Session): Promise<Record<string, string>> {
+  return new Promise((resolve, reject) => {
+    session.post('Profiler.takePreciseCoverage', (error, taken) => {
+      if (error !== null) return reject(error);
+      const found: Record<string, string> = {};
+      for (const { url, functions } of taken.result) {
+        const name = FILES.find((file) => url.endsWith(`/proxy/http1/${file}.ts`));
+        if (name === undefined) continue;
+        const blocks = functions.flatMap(({ ranges }) => ranges);
+        found[name] = `${blocks.filter(({ count }) => count > 0).length} of ${blocks.length}`;
+      }
+      return resolve(found);
+    });
+  });
+}
+
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   const flag = (name: string, fallback: number): number =>
     Number(process.argv.find((word) => word.startsWith(`--${name}=`))?.slice(name.length + 3) ?? fallback);
+  const session = new Session();
+  session.connect();
+  session.post('Profiler.enable');
+  // Counts make the code slower: asked for with --coverage=1.
+  const coverage = flag('coverage', 0) === 1;
+  if (coverage) session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: true });
   const report = fuzzHttp1({
     executions: flag('executions', 10_000_000),
     seed: flag('seed', 1),
@@ -251,6 +291,7 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
         process.stderr.write(`${done}: ${accepted} accepted, ${refused} refused, slowest ${slowestMs.toFixed(2)} ms\n`)
       ),
   });
-  process.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`);
+  process.stdout.write(`${JSON.stringify(coverage ? { ...report, blocks: await blocksOf(session) } : report, undefined, 2)}\n`);
+  session.disconnect();
   process.exitCode = report.findings.length === 0 ? 0 : 1;
 }
