@@ -69,7 +69,8 @@ export function nodeOf(bootstrap: Bootstrap, options: ProxyOptions, version: str
     locality: options.serviceZone === '' ? node.locality : { ...node.locality, zone: options.serviceZone },
     userAgentName: 'meshwork',
     userAgentVersion: version,
-    clientFeatures: ['envoy.lb.does_not_support_overprovisioning', 'xds.config.resource-in-sotw'],
+    // Not `envoy.lb.does_not_support_overprovisioning`: priorities spill over here as they do in Envoy.
+    clientFeatures: ['xds.config.resource-in-sotw'],
   };
 }
 

@@ -33,6 +33,8 @@ export type ServerStep =
   /** All that the session sends now, in order: `CDS a=1 b=1`, in delta mode removals as `-b`, heartbeats as `a~`. */
   | readonly ['gets', ...string[]]
   | readonly ['event', Partial<ServerEvent>]
+  /** The server's view of the type, in CSDS's words, with the error after it where there is one. */
+  | readonly ['state', Type, string]
   | readonly ['wait', number];
 
 export interface ServerRow {
@@ -100,6 +102,10 @@ class ServerPlayer {
         return expect(this.#drain()).toEqual(step.slice(1));
       case 'event':
         return expect(this.#events.at(-1)).toMatchObject(step[1]);
+      case 'state': {
+        const type = this.#session.status().find(({ typeUrl }) => typeUrl === TYPES[step[1]]);
+        return expect([type?.state, type?.error].join(' ').trim()).toBe(step[2]);
+      }
       case 'wait':
         return this.#clock.advance(step[1]);
       case 'refused': {
