@@ -90,11 +90,11 @@ export function nodeJson(node: NodeInfo): JsonObject {
 /** The bootstrap's layers. A disk layer is read once, at the start. */
 export function runtimeLayersOf(bootstrap: Bootstrap, options: ProxyOptions): RuntimeLayers {
   return createRuntimeLayers(
-    bootstrap.runtimeLayers.flatMap((layer) => {
+    bootstrap.runtimeLayers.flatMap((layer): { name: string; values: JsonObject | undefined }[] => {
       if (layer.kind === 'static') return [{ name: layer.name, values: layer.values }];
       if (layer.kind === 'disk')
         return [{ name: layer.name, values: readDiskLayer(layer, options.serviceCluster || bootstrap.node.cluster) }];
-      return [];
+      return [{ name: layer.name, values: undefined }];
     }),
   );
 }
