@@ -1,9 +1,10 @@
 /** What a client of xDS says of its resources, and what its files may say of its sources, by the numbers of the project's reference. */
-import { describe, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { nodeOf } from '../../proxy/boot.ts';
 import { parseProxyOptions } from '../../proxy/options.ts';
 import { parseBootstrap } from '../../xds/resources/bootstrap.ts';
 import { playClient } from './xds-client-script.ts';
+import { declareRules } from './xds-script.ts';
 import type { ClientRow } from './xds-client-script.ts';
 
 const ROWS: readonly ClientRow[] = [
@@ -69,9 +70,7 @@ const ROWS: readonly ClientRow[] = [
   },
 ];
 
-describe('an xDS client', () => {
-  for (const row of ROWS) test(`rule ${row.rule}, ${row.mode}: ${row.behaviour}`, () => playClient(row));
-});
+declareRules('an xDS client', ROWS, playClient);
 
 function bootstrapOf(yaml: string): ReturnType<typeof parseBootstrap>['bootstrap'] {
   return parseBootstrap(yaml, { format: 'yaml', file: 'b.yaml' }).bootstrap;

@@ -1,5 +1,5 @@
 /** Scripts for the rules of xDS: requests, publishes and time as one-line steps against a server session, responses as text. */
-import { expect } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { ManualClock } from '../../lib/clock.ts';
 import type { DiscoveryResponse, EncodedResource, Mode, NodeInfo } from '../../xds/session/messages.ts';
 import { StreamError } from '../../xds/session/messages.ts';
@@ -46,17 +46,32 @@ export interface ServerRow {
   readonly steps: readonly ServerStep[];
 }
 
-/** Plays the steps of a row; fails at the first one that does not hold, naming it. */
-export function playServer(row: ServerRow): void {
-  const player = new ServerPlayer(row);
-  row.steps.forEach((step, index) => {
+/** Plays the steps in order; fails at the first one that does not hold, naming it. */
+export function playSteps<Step>(steps: readonly Step[], play: (step: Step) => void): void {
+  steps.forEach((step, index) => {
     try {
-      player.play(step);
+      play(step);
     } catch (error) {
       throw new Error(`step ${index + 1} ${JSON.stringify(step)}: ${error instanceof Error ? error.message : String(error)}`, {
         cause: error,
       });
     }
+  });
+}
+
+export function playServer(row: ServerRow): void {
+  const player = new ServerPlayer(row);
+  playSteps(row.steps, (step) => player.play(step));
+}
+
+/** Declares a table of rows as tests that are called by rule, mode and behaviour. */
+export function declareRules<Row extends { readonly rule: number; readonly mode: Mode; readonly behaviour: string }>(
+  who: string,
+  rows: readonly Row[],
+  play: (row: Row) => void,
+): void {
+  describe(who, () => {
+    for (const row of rows) test(`rule ${row.rule}, ${row.mode}: ${row.behaviour}`, () => play(row));
   });
 }
 

@@ -1,7 +1,6 @@
 /** What the method of a stream decides, and the limits of one, by the numbers of the project's reference. */
-import { describe, test } from '@jest/globals';
 import { testNode } from '../../xds/session/testing.ts';
-import { playServer } from './xds-script.ts';
+import { declareRules, playServer } from './xds-script.ts';
 import type { ServerRow } from './xds-script.ts';
 
 const METHODS: readonly ServerRow[] = [
@@ -101,6 +100,4 @@ const METHODS: readonly ServerRow[] = [
   },
 ];
 
-describe('a server', () => {
-  for (const row of METHODS) test(`rule ${row.rule}, ${row.mode}: ${row.behaviour}`, () => playServer(row));
-});
+declareRules('a server', METHODS, playServer);
