@@ -1,5 +1,5 @@
 /** More files as people write them, by our proxy and by a real Envoy: loose syntax, times, anchors, run-time shares, hashing, logs, matches, flags and refusals. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { applications, askAll, compare, envoy, statuses, TEST_MS, withoutText } from './envoy-compare.ts';
@@ -401,6 +401,62 @@ test(
       // Statistics were reset by the script itself; what they count is compared in the other tests.
       if (!error.message.includes('toBeGreaterThan')) throw error;
     });
+  },
+  TEST_MS,
+);
+
+test(
+  'dynamic-unknown.yaml: fields of tomorrow in dynamic resources are tolerated, and a directory gives run-time values',
+  async () => {
+    const seen = await compare(
+      {
+        file: 'dynamic-unknown.yaml',
+        applications: { 8001: {} },
+        prepare: ({ directory, moveIn }) => {
+          mkdirSync(join(directory, 'runtime/now/share'), { recursive: true });
+          writeFileSync(join(directory, 'runtime/now/share/disk'), '100\n');
+          moveIn('dynamic-unknown.cds.yaml', 'cds.yaml');
+          moveIn('dynamic-unknown.lds.yaml', 'lds.yaml');
+        },
+      },
+      async (side) => {
+        const answers = await askAll(side, 10_000, paths('/app', '/disk', '/else'));
+        const { layers, entries } = JSON.parse((await side.admin('/runtime')).text) as {
+          layers: string[];
+          entries: Record<string, unknown>;
+        };
+        return { statuses: statuses(answers), layers, disk: entries['share.disk'] };
+      },
+    );
+
+    expect(seen).toEqual({ statuses: [200, 200, 404], layers: ['disk', 'admin'], disk: { final_value: '100', layer_values: ['100', ''] } });
+  },
+  TEST_MS,
+);
+
+test(
+  '--reject-unknown-dynamic-fields keeps them out',
+  async () => {
+    await compare(
+      {
+        file: 'dynamic-unknown.yaml',
+        args: ['--reject-unknown-dynamic-fields'],
+        applications: { 8001: {} },
+        prepare: ({ moveIn }) => {
+          moveIn('dynamic-unknown.cds.yaml', 'cds.yaml');
+          moveIn('dynamic-unknown.lds.yaml', 'lds.yaml');
+        },
+      },
+      async (side) => {
+        const stats = await side.stats();
+        return {
+          answer: (await side.ask(10_000)).status,
+          clusters: stats.get('cluster_manager.cds.update_success'),
+          listeners: stats.get('listener_manager.lds.update_success'),
+        };
+      },
+      { statsMin: 5 },
+    );
   },
   TEST_MS,
 );

@@ -39,7 +39,10 @@ const listener = (port = 0): Json => ({
 });
 const routeConfig = (list: Json[]): Json => ({ ...routes(list), name: 'routes' });
 
-async function startDriven(plane: TestControlPlane, options: { delta?: boolean; ready?: boolean } = {}): Promise<TestProxy> {
+async function startDriven(
+  plane: TestControlPlane,
+  options: { delta?: boolean; ready?: boolean; argv?: string[] } = {},
+): Promise<TestProxy> {
   const [host, port] = plane.target.split(':');
   const ads = { ads: {}, resource_api_version: 'V3', initial_fetch_timeout: '0s' };
   return startTestProxy(
@@ -66,7 +69,7 @@ async function startDriven(plane: TestControlPlane, options: { delta?: boolean; 
         ],
       },
     },
-    { ready: options.ready ?? true },
+    { ready: options.ready ?? true, argv: options.argv ?? [] },
   );
 }
 
@@ -128,6 +131,31 @@ test('a bad resource is named in the NACK, its last good version and its good si
   expect((await call(proxy.port(), '/a')).status).toBe(200);
   const stats = (await proxy.admin('/stats?filter=cds.update_rejected')).text;
   expect(stats).toBe('cluster_manager.cds.update_rejected: 1\n');
+});
+
+test('unknown fields are taken with a debug line, and rejected by --reject-unknown-dynamic-fields', async () => {
+  const app = await startApp('app');
+  const good = wire('cluster', edsCluster('app'));
+  // Field 9999 with the number 1.
+  const strange = { ...good, bytes: Buffer.concat([good.bytes, Buffer.from([0xf8, 0xf0, 0x04, 0x01])]), version: 'strange' };
+  const rest = [
+    wire('endpoints', assignment('app', [app.port])),
+    wire('route', routeConfig([routeTo('app')])),
+    wire('listener', listener()),
+  ];
+  const tolerant = await controlPlane([strange, ...rest]);
+  const proxy = await startDriven(tolerant);
+  expect((await call(proxy.port(), '/')).body).toBe('app');
+
+  const plane = await controlPlane([good, ...rest]);
+  const strict = await startDriven(plane, { argv: ['--reject-unknown-dynamic-fields'] });
+  plane.publish([strange, ...rest]);
+  await until(() => plane.events.some((event) => event.kind === 'nacked'), 'the NACK came');
+
+  expect(plane.events.find((event) => event.kind === 'nacked')).toMatchObject({
+    message: expect.stringMatching(/app: clusters "app": unknown fields are not taken: unknown field #9999 is ignored/),
+  });
+  expect((await call(strict.port(), '/')).body).toBe('app');
 });
 
 test('an address that is taken is a NACK, and the listener that was there stays', async () => {
