@@ -18,6 +18,7 @@ interface Options {
   readonly version?: string;
   readonly label: readonly string[];
   readonly weight: number;
+  readonly locality?: string;
   readonly serviceAccount: string;
   readonly address?: string;
   readonly bind?: string;
@@ -43,6 +44,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     .option('--version <version>', 'version label')
     .option('-l, --label <key=value>', 'further label, repeatable', collect, [])
     .option('--weight <n>', 'share of the traffic relative to the other instances', integer('--weight', 0, 65_535), 1)
+    .option('--locality <place>', 'where it runs: REGION/ZONE or REGION/ZONE/SUBZONE, for failover by locality')
     .option('--service-account <name>', 'account of the identity (default: the service)')
     .option(
       '--address <ip>',
@@ -78,6 +80,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     serviceAccount: options.serviceAccount ?? options.service,
     labels: { app: options.service, ...(options.version === undefined ? {} : { version: options.version }), ...parseLabels(options.label) },
     weight: options.weight,
+    ...(options.locality === undefined ? {} : { locality: parseLocality(options.locality) }),
     address,
     ports: {
       bindAddress: options.bind ?? address,
@@ -103,6 +106,13 @@ function ownAddress(controlPlane: string): string {
   for (const addresses of Object.values(networkInterfaces()))
     for (const entry of addresses ?? []) if (!entry.internal && entry.family === 'IPv4') return entry.address;
   throw new CommandError('this host has no network address; name one with --address', EXIT.usage);
+}
+
+function parseLocality(text: string): NonNullable<WorkloadOptions['locality']> {
+  const [region = '', zone, subZone, ...more] = text.split('/');
+  if (more.length > 0 || /\s/.test(text) || [region, zone, subZone].every((part) => part === '' || part === undefined))
+    throw new CommandError(`--locality takes REGION, REGION/ZONE or REGION/ZONE/SUBZONE, received "${text}"`, EXIT.usage);
+  return { region, ...(zone === undefined ? {} : { zone }), ...(subZone === undefined ? {} : { subZone }) };
 }
 
 function parseLabels(labels: readonly string[]): Record<string, string> {

@@ -26,6 +26,7 @@ export interface WorkloadOptions {
   readonly serviceAccount: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly weight: number;
+  readonly locality?: { readonly region: string; readonly zone?: string; readonly subZone?: string };
   readonly address: string;
   readonly ports: SidecarPorts;
   /** Empty = only the sidecar. */
@@ -88,6 +89,7 @@ function register(options: WorkloadOptions, { api }: WorkloadDeps): Promise<Regi
     ports: options.port === undefined ? {} : { http: options.port },
     labels: options.labels,
     weight: options.weight,
+    ...(options.locality === undefined ? {} : { locality: options.locality }),
     serviceAccount: options.serviceAccount,
     sidecar: { inboundPort: ports.inbound, outboundPort: ports.outbound, adminPort: ports.admin, bindAddress: ports.bindAddress },
     // The instance is known from now on and gets traffic once its application answers.

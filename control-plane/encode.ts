@@ -7,7 +7,7 @@ import { encodeRoute } from '../xds/resources/route.ts';
 import { encodeSecret } from '../xds/resources/secret.ts';
 import type { EncodedResource } from '../xds/session/messages.ts';
 import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE } from '../xds/session/type-urls.ts';
-import type { Secret } from '../xds/snapshot.ts';
+import type { Locality, Secret } from '../xds/snapshot.ts';
 import { outboundClusters } from './build/clusters.ts';
 import { outboundEndpoints } from './build/endpoints.ts';
 import { inconsistencies } from './consistent.ts';
@@ -23,12 +23,15 @@ export interface Encoder {
 
 /** Contents that are remembered for sharing; beyond this the memory starts anew. */
 const CONTENTS_MAX = 100_000;
+/** Places of nodes for which endpoints are encoded beforehand; of further ones they are encoded when their first node is served. */
+const PLACES_MAX = 64;
 
 export function createEncoder(build: Build): Encoder {
   const byObject = new WeakMap<object, EncodedResource>();
   /** Nodes that are built the same list get the same list of bytes, and compare it once. */
   const byList = new WeakMap<readonly object[], readonly EncodedResource[]>();
   let byContent = new Map<string, EncodedResource>();
+  const places = new Map<string, Locality>();
   /** Two nodes that get the same content get the same object, so its frames are made once too. */
   const shared = (resource: EncodedResource): EncodedResource => {
     const key = `${resource.typeUrl} ${resource.version} ${resource.name}`;
@@ -61,6 +64,8 @@ export function createEncoder(build: Build): Encoder {
   };
   return {
     encode(world, node) {
+      const { region, zone } = node.locality;
+      if (places.size < PLACES_MAX) places.set(`${region}/${zone}`, node.locality);
       const built = build(world, node);
       check(built, node);
       return new Map([
@@ -76,10 +81,12 @@ export function createEncoder(build: Build): Encoder {
         one(CLUSTER_TYPE, cluster, cluster.name, encodeCluster);
         yield;
       }
-      for (const endpoints of outboundEndpoints(world)) {
-        if (byObject.has(endpoints)) continue;
-        one(ENDPOINT_TYPE, endpoints, endpoints.clusterName, encodeEndpoints);
-        yield;
+      for (const list of new Set([NOWHERE, ...places.values()].map((place) => outboundEndpoints(world, place)))) {
+        for (const endpoints of list) {
+          if (byObject.has(endpoints)) continue;
+          one(ENDPOINT_TYPE, endpoints, endpoints.clusterName, encodeEndpoints);
+          yield;
+        }
       }
     },
     encodeSecret(secret) {
@@ -88,6 +95,8 @@ export function createEncoder(build: Build): Encoder {
     },
   };
 }
+
+const NOWHERE: Locality = { region: '', zone: '', subZone: '' };
 
 /** A push never points at what it does not hold: a proxy would answer such requests with errors. */
 function check(built: NodeResources, node: Node): void {

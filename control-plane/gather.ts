@@ -12,13 +12,8 @@ import type { ControlPlaneOptions } from './options.ts';
 import { createProxies } from './proxies.ts';
 import type { Proxies } from './proxies.ts';
 import type { Publisher } from './publish.ts';
-import { createApiSource } from './sources/api.ts';
-import type { ApiSource } from './sources/api.ts';
-import { createFilesSource } from './sources/files.ts';
-import { observeSource } from './sources/observed.ts';
-import type { ObservedSource } from './sources/observed.ts';
-import { createRegistrations } from './sources/registrations.ts';
-import type { Registrations } from './sources/registrations.ts';
+import { createSources } from './sources/index.ts';
+import type { Sources } from './sources/index.ts';
 import type { Store } from './store/store.ts';
 import type { Spans } from './tracing.ts';
 import type { Problem, World } from './world.ts';
@@ -35,10 +30,7 @@ export interface Base {
 }
 
 /** Sources and the world that is merged out of them; who is connected, and how far each change has come. */
-export interface Known {
-  readonly files: ObservedSource;
-  readonly api: ApiSource;
-  readonly registrations: Registrations;
+export interface Known extends Sources {
   readonly catalog: Catalog;
   readonly proxies: Proxies;
   readonly changes: Changes;
@@ -65,7 +57,7 @@ export class Closers {
 
 /** Resolves when every source has spoken once: what is published before that would be a half-known mesh. */
 export async function gather(options: ControlPlaneOptions, base: Base, closers: Closers): Promise<Known> {
-  const { clock, log, metrics, store } = base;
+  const { clock, log, metrics } = base;
   const late: Known['late'] = {};
   const proxies: Proxies = createProxies({ clock, progressed: () => changes.progressed(), converged: (ms) => metrics.converged(ms) });
   const changes: Changes = createChanges({ clock, progressOf: (id) => proxies.progressOf(id) });
@@ -73,28 +65,29 @@ export async function gather(options: ControlPlaneOptions, base: Base, closers: 
     const id = changes.begin(source, names);
     return { id, taken: () => changes.included(id, late.publisher?.current ?? 1) };
   };
-  const files = observeSource(createFilesSource(options.files, { clock, log }), noting('files'));
-  const api = createApiSource({ store, change: noting('api') });
-  const registrations = createRegistrations({ ...base, change: noting('registrations') });
-  closers.add(() => registrations.close());
-  const catalog = createCatalog([files, api.source, registrations.source], { log });
+  const { byName, made } = createSources({ ...base, files: options.files, noting });
+  for (const { close } of made) if (close !== undefined) closers.add(close);
+  const catalog = createCatalog(
+    made.map(({ source }) => source),
+    { log },
+  );
   const running = new AbortController();
   const followed = catalog.run(running.signal);
   closers.add(async () => {
     running.abort();
     await followed;
   });
-  closers.add(catalog.world.subscribe((world) => registrations.world(world)));
+  for (const { world } of made) if (world !== undefined) closers.add(catalog.world.subscribe(world));
   await catalog.ready;
   closers.add(watchProblems(catalog.world, log));
   const measure = (world: World): void => {
     metrics.problems(world.problems.length);
     metrics.services(world.services.size);
-    metrics.leases(registrations.list().length);
+    metrics.leases(byName.registrations.list().length);
   };
   measure(catalog.world.current);
   closers.add(catalog.world.subscribe(measure));
-  return { files, api, registrations, catalog, proxies, changes, late };
+  return { ...byName, catalog, proxies, changes, late };
 }
 
 /** Each problem is written to the log when it appears, not with every world that still has it. */

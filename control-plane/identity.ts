@@ -225,7 +225,7 @@ export function createIdentities(deps: IdentitiesDeps): Identities {
 }
 
 /** Says what does not fit between what is proven and what is claimed, or undefined. Nothing can be checked for callers that proved nothing. */
-function claimProblem(caller: Caller, node: NodeInfo, world: World): string | undefined {
+export function claimProblem(caller: Caller, node: NodeInfo, world: World): string | undefined {
   if (caller.identity === undefined) return undefined;
   const proven = workloadOf(parseSpiffeId(caller.identity));
   if (proven === undefined) return `the identity ${caller.identity} names no namespace and service account`;

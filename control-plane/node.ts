@@ -1,6 +1,7 @@
 /** A connected proxy as the builders see it: what is proven wins over what the world says, and that over what the proxy claims. */
 import { parseSpiffeId, workloadOf } from '../lib/spiffe.ts';
 import type { NodeInfo } from '../xds/session/messages.ts';
+import type { Locality } from '../xds/snapshot.ts';
 import { claimedWorkload } from './identity.ts';
 import type { Caller } from './identity.ts';
 import type { Node, World } from './world.ts';
@@ -21,7 +22,7 @@ export function nodeOf(world: World, info: NodeInfo, caller: Caller): Node {
     namespace: namespaceOf(info, caller, claimed?.namespace),
     workload: workload === undefined ? undefined : key,
     labels: workload?.labels ?? textMap(info.metadata['LABELS']),
-    locality: workload?.locality ?? info.locality,
+    locality: workload !== undefined && isPlace(workload.locality) ? workload.locality : info.locality,
     identity: caller.identity,
     metadata: info.metadata,
     inboundPort: sidecar?.inboundPort ?? portOf(info.metadata['INBOUND_PORT']) ?? INBOUND_PORT,
@@ -42,6 +43,11 @@ function namespaceOf(info: NodeInfo, caller: Caller, claimed: string | undefined
   const proven = caller.identity === undefined ? undefined : workloadOf(parseSpiffeId(caller.identity))?.namespace;
   const said = info.metadata['NAMESPACE'];
   return proven ?? (typeof said === 'string' ? said : (claimed ?? 'default'));
+}
+
+/** Who says nothing of where a workload is leaves that to the node itself. */
+function isPlace({ region, zone, subZone }: Locality): boolean {
+  return region !== '' || zone !== '' || subZone !== '';
 }
 
 function portOf(value: unknown): number | undefined {

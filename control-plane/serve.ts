@@ -10,8 +10,8 @@ import { CODES } from '../xds/session/messages.ts';
 import type { EncodedResource, NodeInfo } from '../xds/session/messages.ts';
 import type { ResourceSet } from '../xds/session/served-type.ts';
 import type { ServerEvent, TypeStatus } from '../xds/session/server.ts';
-import { discoveryServerOptions, serveDiscovery } from '../xds/stream.ts';
-import type { DiscoveryHandler, Peer, ServerStream } from '../xds/stream.ts';
+import { createIntake, discoveryServerOptions, serveDiscovery } from '../xds/stream.ts';
+import type { DiscoveryHandler, Intake, Peer, ServerStream } from '../xds/stream.ts';
 import { BUNDLE_SECRET, claimedWorkload } from './identity.ts';
 import type { Caller, Identities } from './identity.ts';
 import type { LoadTable } from './load.ts';
@@ -60,20 +60,26 @@ export async function serveXds(
     throw new Error(`plaintext xDS is served on loopback addresses only, received ${formatAddress(addresses.xds)}`);
   const { handler, endLease, streams } = createHandler(deps);
   const certificate = createServerCertificate(deps.identities, addresses.tlsNames, deps);
-  const open: { server: Server; discovery: { close(): void }; endSide: () => void }[] = [];
+  const open: { server: Server; intake: Intake; discovery: { close(): void }; endSide: () => void }[] = [];
   const listen = async (address: ListenAddress, transport: 'plaintext' | 'tls'): Promise<ListenAddress> => {
-    const server = new Server(discoveryServerOptions());
-    const discovery = serveDiscovery(server, handler, { clock, transport });
+    const intake = createIntake({ clock });
+    const server = new Server({ ...discoveryServerOptions(), interceptors: [intake.interceptor] });
+    const discovery = serveDiscovery(server, handler, { clock, transport, intake });
     const endSide = serveSideServices(server, transport, { ...deps, streams });
-    open.push({ server, discovery, endSide });
+    open.push({ server, intake, discovery, endSide });
     const credentials = transport === 'tls' ? certificate.credentials : ServerCredentials.createInsecure();
-    return { host: address.host, port: await bind(server, address, credentials) };
+    try {
+      return { host: address.host, port: await intake.listen(server, credentials, address) };
+    } catch (error) {
+      throw new Error(`cannot listen on ${formatAddress(address)}: ${error instanceof Error ? error.message : String(error)}`);
+    }
   };
   const forgetLeases = deps.leases.ended(endLease);
   const close = async (): Promise<void> => {
     forgetLeases();
     certificate.close();
-    for (const { discovery, endSide } of open) {
+    for (const { intake, discovery, endSide } of open) {
+      intake.close();
       endSide();
       discovery.close();
     }
@@ -127,6 +133,7 @@ function createHandler(deps: ServeDeps): {
     async identified(stream, info) {
       const caller = identities.authenticate(credentialsOf(stream.peer));
       identities.checkClaim(caller, info, deps.world.current);
+      stream.prove();
       // After an outage all come at once; each costs a build, so they take turns.
       waiting.set(stream, caller);
       await publisher.turn();
@@ -264,15 +271,6 @@ function namesOf(types: readonly TypeStatus[], typeUrl: string): readonly string
 
 function credentialsOf(peer: Peer): Parameters<Identities['authenticate']>[0] {
   return { secure: peer.transport === 'tls', certificate: peer.certificate, token: bearerOf(peer), peer: peer.address };
-}
-
-function bind(server: Server, address: ListenAddress, credentials: ServerCredentials): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.bindAsync(formatAddress(address), credentials, (error, port) => {
-      if (error === null) resolve(port);
-      else reject(new Error(`cannot listen on ${formatAddress(address)}: ${error.message}`));
-    });
-  });
 }
 
 /** In order where the peers let it, and by force after a while. */

@@ -1,5 +1,6 @@
 /** Configuration over one xDS stream: what to ask for, what comes, what of it is good, and the answer to each response. */
 import { DecodeError, decodeResource, kindOf, resourceJson, TYPE_URLS } from '../xds/resources/index.ts';
+import { isUnknownField } from '../xds/resources/rules.ts';
 import { connectDiscovery } from '../xds/stream.ts';
 import { readData, resolveDecoded } from './data-files.ts';
 import { ConfigError } from './errors.ts';
@@ -24,6 +25,8 @@ export interface AdsOptions extends Pick<
   readonly check: (decoded: Decoded) => void;
   readonly log: Log;
   readonly registry: Registry;
+  /** Resources with fields that are not known are rejected. */
+  readonly rejectUnknown?: boolean;
   /** Which kinds are asked for as a whole. */
   readonly wildcards: readonly ('listeners' | 'clusters')[];
   readonly onConnection?: (connection: DiscoveryConnection) => void;
@@ -187,6 +190,8 @@ function acceptAll(kind: Kind, update: ClientUpdate, problems: Problem[], option
         continue;
       }
       const { resource, dump, wire, warnings } = decodeReceived(kind, received, options.check);
+      const unknown = options.rejectUnknown === true ? warnings.find(isUnknownField) : undefined;
+      if (unknown !== undefined) throw new ConfigError(`${kind} ${JSON.stringify(name)}`, `unknown fields are not taken: ${unknown}`);
       replaced.set(name, known);
       store.put(kind, { name, value: resource as never, version, fixed: false, updatedMs: clock.wallMs(), dump, wire });
       for (const warning of warnings.slice(0, WARNINGS_TOLD_MAX))

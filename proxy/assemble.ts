@@ -20,6 +20,7 @@ import type { CompileDeps } from './compile.ts';
 import type { LineWriter } from './filters/line-writer.ts';
 import type { SpanExporter } from './filters/otlp.ts';
 import type { ProxyOptions } from './options.ts';
+import { withRuntimeKeys } from './runtime-keys.ts';
 import type { RuntimeLayers } from './runtime-layers.ts';
 import type { TlsContexts } from './tls/context.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -102,7 +103,7 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     listeners,
     clock,
     log,
-    compile: createCompile(compileDeps),
+    compile: withRuntimeKeys(createCompile(compileDeps), layers),
     onApplied: () => status.applied(),
   });
   const status = new ServerStatus({ clock, registry, store, runtime, clusters, awaited: () => [...awaited] });

@@ -69,7 +69,8 @@ export function nodeOf(bootstrap: Bootstrap, options: ProxyOptions, version: str
     locality: options.serviceZone === '' ? node.locality : { ...node.locality, zone: options.serviceZone },
     userAgentName: 'meshwork',
     userAgentVersion: version,
-    clientFeatures: ['envoy.lb.does_not_support_overprovisioning', 'xds.config.resource-in-sotw'],
+    // Not `envoy.lb.does_not_support_overprovisioning`: priorities spill over here as they do in Envoy.
+    clientFeatures: ['xds.config.resource-in-sotw'],
   };
 }
 
@@ -89,11 +90,11 @@ export function nodeJson(node: NodeInfo): JsonObject {
 /** The bootstrap's layers. A disk layer is read once, at the start. */
 export function runtimeLayersOf(bootstrap: Bootstrap, options: ProxyOptions): RuntimeLayers {
   return createRuntimeLayers(
-    bootstrap.runtimeLayers.flatMap((layer) => {
+    bootstrap.runtimeLayers.flatMap((layer): { name: string; values: JsonObject | undefined }[] => {
       if (layer.kind === 'static') return [{ name: layer.name, values: layer.values }];
       if (layer.kind === 'disk')
         return [{ name: layer.name, values: readDiskLayer(layer, options.serviceCluster || bootstrap.node.cluster) }];
-      return [];
+      return [{ name: layer.name, values: undefined }];
     }),
   );
 }

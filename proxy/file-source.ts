@@ -2,7 +2,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { watch } from 'node:fs';
 import { dirname } from 'node:path';
-import { parseResourceFile } from '../xds/resources/resource-file.ts';
+import { NO_FIELD, parseResourceFile } from '../xds/resources/resource-file.ts';
 import { readData, resolveDecoded } from './data-files.ts';
 import { updateStats } from './update-stats.ts';
 import type { Parts } from './assemble.ts';
@@ -54,7 +54,12 @@ export async function watchFiles(
   };
 
   const take = async (text: string): Promise<{ problems: string[]; unreadable: boolean }> => {
-    const file = parseResourceFile(text, { format: path.endsWith('.json') ? 'json' : 'yaml', file: path, kind: WIRE_KIND[kind] });
+    const file = parseResourceFile(text, {
+      format: path.endsWith('.json') ? 'json' : 'yaml',
+      file: path,
+      kind: WIRE_KIND[kind],
+      rejectUnknown: parts.options.rejectUnknownDynamicFields,
+    });
     for (const warning of file.warnings.slice(0, WARNINGS_TOLD_MAX)) log.warning('A part of a configuration file is ignored.', { warning });
     const problems = file.errors.map((error) => error.message);
     const seen = new Set<string>();
@@ -80,7 +85,11 @@ export async function watchFiles(
     names = problems.length === 0 ? seen : new Set([...names, ...seen]);
     store.versions[kind] = file.version;
     for (const { message } of await runtime.apply()) problems.push(message);
-    return { problems, unreadable: file.errors.length > 0 };
+    return {
+      problems,
+      // A file that can be read and is not wanted counts as rejected, as in Envoy.
+      unreadable: file.errors.some((error) => error.problem !== NO_FIELD),
+    };
   };
 
   const trigger = (): void => {

@@ -68,7 +68,7 @@ export async function runProxy(argv: readonly string[], deps: ProxyDeps = {}): P
   try {
     if (options.mode === 'validate') {
       await validate(options, world);
-      process.stdout.write(`configuration ${JSON.stringify(options.configPath ?? '--config-yaml')} OK\n`);
+      process.stdout.write(`configuration '${options.configPath ?? ''}' OK\n`);
       return EXIT.fine;
     }
     const proxy = await start(options, world);

@@ -37,3 +37,10 @@ test.each([
   expect(() => parseProxyOptions(argv)).toThrow(UsageError);
   expect(() => parseProxyOptions(argv)).toThrow(message);
 });
+
+test.each(['--ignore-unknown-dynamic-fields', '--cpuset-threads', '--log-stacktrace-single-entry', '--log-format-escaped'])(
+  '%s has no value, so what follows it is read',
+  (flag) => {
+    expect(parseProxyOptions([flag, '-c', 'envoy.yaml'])).toMatchObject({ configPath: 'envoy.yaml', warnings: [] });
+  },
+);

@@ -95,11 +95,11 @@ const VALUE_FLAGS: Readonly<Record<string, (draft: Draft, value: string, flag: s
   '--base-id-path': accept,
   '--restart-epoch': accept,
   '--log-path': accept,
-  '--cpuset-threads': accept,
   '--socket-path': accept,
   '--socket-mode': accept,
   '--stats-tag': accept,
-  '--ignore-unknown-dynamic-fields': accept,
+  '--disable-extensions': (draft, value) =>
+    addWarning(draft, `--disable-extensions ${value}: extensions are built in and stay; what no configuration names is not used.`),
 };
 
 const PLAIN_FLAGS: Readonly<Record<string, (draft: Draft) => void>> = {
@@ -118,6 +118,9 @@ const PLAIN_FLAGS: Readonly<Record<string, (draft: Draft) => void>> = {
   '--enable-fine-grain-logging': ignore,
   '--enable-mutex-tracing': ignore,
   '--log-format-escaped': ignore,
+  '--log-stacktrace-single-entry': ignore,
+  '--cpuset-threads': ignore,
+  '--ignore-unknown-dynamic-fields': ignore,
 };
 
 /** Reads the flags that follow `meshwork proxy`. Unknown flags become warnings; values that cannot be read throw `UsageError`. */

@@ -8,6 +8,7 @@ import type { TlsContexts, UpstreamTlsContext } from './tls/context.ts';
 import type { Dial, Secure } from './upstream/dial.ts';
 import type { Endpoint } from './upstream/endpoint.ts';
 import type { MakePool } from './upstream/cluster.ts';
+import type { Member } from './upstream/member.ts';
 import type { PoolEvents } from './upstream/pool.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Scope } from '../lib/metrics-scope.ts';
@@ -97,12 +98,36 @@ export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
       dial: dial(endpoint, cluster.config),
       clock,
       limits: cluster.limits,
-      events: { ...connectionEvents(cluster.stats.scope), requestStarted: () => cluster.stats.rqTotal.inc() },
+      events: memberEvents(endpoint, connectionEvents(cluster.stats.scope), () => cluster.stats.rqTotal.inc()),
       idleTimeoutMs: cluster.config.idleTimeoutMs,
       // A peer that proves an identity of the mesh is a sidecar, which keeps idle connections for an hour; others may close theirs after seconds.
       ...(tlsOf(cluster.config, endpoint) === undefined ? {} : { silentPeerIdleMs: SIDECAR_IDLE_MS }),
       client: { maxRequestsPerConnection: cluster.config.maxRequestsPerConnection },
     });
+  };
+}
+
+/** The same events, counted on the endpoint too, for `/clusters`. */
+function memberEvents(member: Member, ofCluster: PoolEvents, requestStarted: () => void): PoolEvents {
+  return {
+    connectionOpened: () => {
+      member.connectionsTotal += 1;
+      member.connectionsActive += 1;
+      ofCluster.connectionOpened?.();
+    },
+    connectionClosed: () => {
+      member.connectionsActive -= 1;
+      ofCluster.connectionClosed?.();
+    },
+    connectFailed: (error) => {
+      member.connectionsTotal += 1;
+      member.connectFailures += 1;
+      ofCluster.connectFailed?.(error);
+    },
+    requestStarted: () => {
+      member.started += 1;
+      requestStarted();
+    },
   };
 }
 

@@ -90,6 +90,12 @@ export class RuntimeHolder {
     return this.#applying;
   }
 
+  /** Compiles anew what is there: something beside the resources has changed. */
+  async recompile(): Promise<void> {
+    this.#target = EMPTY_SNAPSHOT;
+    await this.#applyLater();
+  }
+
   /** A need that will not be met: what waits for it goes on without. */
   giveUp(want: Want): void {
     this.#givenUp.add(want);

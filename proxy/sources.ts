@@ -94,6 +94,7 @@ async function openStream(
     log,
     registry,
     wildcards,
+    rejectUnknown: parts.options.rejectUnknownDynamicFields,
     check,
     isLive: () => status.isLive,
     onSynced: (kind) => {

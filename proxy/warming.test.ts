@@ -46,7 +46,7 @@ function snapshot(parts: {
 const NONE: ReadonlySet<Want> = new Set();
 const names = (snapshotPart: ReadonlyMap<string, unknown>): string[] => [...snapshotPart.keys()];
 
-test('a chain of needs is held back as a whole and told from the bottom', () => {
+test('rule 37: a chain of needs is held back as a whole and told from the bottom', () => {
   const target = snapshot({ clusters: [eds('a')], routes: [route('r', 'a')], listeners: [listener('l', 'r')] });
 
   const held = warm(target, EMPTY_SNAPSHOT, NONE);
@@ -55,7 +55,7 @@ test('a chain of needs is held back as a whole and told from the bottom', () => 
   expect(Object.fromEntries(held.waiting)).toEqual({ 'cluster a': ['endpoints a'], 'route r': ['cluster a'], 'listener l': ['route r'] });
 });
 
-test('it comes in force when the last need is met', () => {
+test('rule 37: it comes in force when the last need is met', () => {
   const target = snapshot({
     clusters: [eds('a')],
     endpoints: [endpoints('a')],
@@ -69,7 +69,7 @@ test('it comes in force when the last need is met', () => {
   expect(warmed.waiting.size).toBe(0);
 });
 
-test('a changed route keeps its old version until its new cluster is warm', () => {
+test('rule 35: a changed route keeps its old version until its new cluster is warm', () => {
   const old = route('r', 'a');
   const applied = snapshot({ clusters: [eds('a')], endpoints: [endpoints('a')], routes: [old], listeners: [listener('l', 'r')] });
   const target = { ...applied, clusters: new Map([...applied.clusters, ['b', eds('b')]]), routes: byName(route('r', 'b')) };
@@ -80,7 +80,7 @@ test('a changed route keeps its old version until its new cluster is warm', () =
   ).toBe(target.routes.get('r'));
 });
 
-test('a removed cluster stays while a route in force names it, and goes when it was waited for long enough', () => {
+test('rule 31: a removed cluster stays while a route in force names it, and goes when it was waited for long enough', () => {
   const applied = snapshot({
     clusters: [eds('a')],
     endpoints: [endpoints('a')],
@@ -98,14 +98,14 @@ test('a removed cluster stays while a route in force names it, and goes when it 
   expect(names(gone.snapshot.clusters)).toEqual([]);
 });
 
-test('clusters wait for secrets too, and what was given up is gone without', () => {
+test('rule 34: clusters wait for secrets too, and what was given up is gone without', () => {
   const target = snapshot({ clusters: [eds('a', 'cert')], endpoints: [endpoints('a')] });
 
   expect(warm(target, EMPTY_SNAPSHOT, NONE).waiting.get('cluster a')).toEqual(['secret cert']);
   expect(names(warm(target, EMPTY_SNAPSHOT, new Set<Want>(['secret cert'])).snapshot.clusters)).toEqual(['a']);
 });
 
-test('a route that its listener still needs stays after it was removed', () => {
+test('rule 33: a route that its listener still needs stays after it was removed', () => {
   const applied = snapshot({
     clusters: [eds('a')],
     endpoints: [endpoints('a')],
@@ -122,4 +122,40 @@ test('secrets that did not change are the same map, so that nothing is built ane
   expect(warm({ ...applied, secrets: new Map(applied.secrets) }, applied, NONE).snapshot.secrets).toBe(applied.secrets);
   expect(warm({ ...applied, secrets: byName(secret('s')) }, applied, NONE).snapshot.secrets).not.toBe(applied.secrets);
   expect(names(warm({ ...applied, secrets: new Map() }, applied, NONE).snapshot.secrets)).toEqual([]);
+});
+
+test('rule 32: a cluster is in force only with its endpoints; one that is changed keeps its old form until the new one is warm', () => {
+  const old = eds('a');
+  const applied = snapshot({ clusters: [old], endpoints: [endpoints('a')] });
+  const changed: Cluster = { ...eds('a'), edsServiceName: 'other' };
+
+  const held = warm(snapshot({ clusters: [changed], endpoints: [endpoints('a')] }), applied, NONE);
+  expect(held.snapshot.clusters.get('a')).toBe(old);
+  expect(held.waiting.get('cluster a')).toEqual(['endpoints other']);
+  // Changed again while it warms: it goes on warming.
+  const again = warm(snapshot({ clusters: [{ ...changed, altStatName: 'x' }], endpoints: [endpoints('a')] }), held.snapshot, NONE);
+  expect(again.snapshot.clusters.get('a')).toBe(old);
+
+  const warmed = warm(snapshot({ clusters: [changed], endpoints: [endpoints('a'), endpoints('other')] }), held.snapshot, NONE);
+  expect(warmed.snapshot.clusters.get('a')).toBe(changed);
+});
+
+test('rule 33: a listener waits for its route, takes one that is there already, and may be replaced while it waits', () => {
+  const first = warm(snapshot({ listeners: [listener('l', 'r')] }), EMPTY_SNAPSHOT, NONE);
+  expect(first.waiting.get('listener l')).toEqual(['route r']);
+
+  const other = listener('l', 's');
+  const replaced = warm(snapshot({ listeners: [other], routes: [route('s')] }), first.snapshot, NONE);
+  expect(replaced.snapshot.listeners.get('l')).toBe(other);
+  expect(replaced.waiting.size).toBe(0);
+});
+
+test('rule 34: two clusters that wait for one secret are both in force when it comes', () => {
+  const clusters = [eds('a', 'shared'), eds('b', 'shared')];
+  const target = { clusters, endpoints: [endpoints('a'), endpoints('b')] };
+
+  const held = warm(snapshot(target), EMPTY_SNAPSHOT, NONE);
+  expect(Object.fromEntries(held.waiting)).toEqual({ 'cluster a': ['secret shared'], 'cluster b': ['secret shared'] });
+
+  expect(names(warm(snapshot({ ...target, secrets: [secret('shared')] }), held.snapshot, NONE).snapshot.clusters)).toEqual(['a', 'b']);
 });

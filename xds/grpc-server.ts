@@ -4,12 +4,14 @@ import type { Server, ServerDuplexStream } from '@grpc/grpc-js';
 import type { Http2Stream } from 'node:http2';
 import { constants } from 'node:http2';
 import type { Clock } from '../lib/clock.ts';
+import type { Intake } from './grpc-intake.ts';
 import { discoveryMethods } from './resources/services.ts';
 import type { DiscoveryMethod } from './resources/services.ts';
 import { CODES, StreamError } from './session/messages.ts';
 import type { DiscoveryRequest, DiscoveryResponse, Mode, NodeInfo } from './session/messages.ts';
 import { ServerSession } from './session/server.ts';
 import type { ResourceSet, ServerEvent, TypeStatus } from './session/server.ts';
+import { StrangeNames } from './session/subscription.ts';
 import { Turns } from './turns.ts';
 import type { Task } from './turns.ts';
 
@@ -38,6 +40,8 @@ export interface ServerStream {
   status(): TypeStatus[];
   /** Names and versions of what the client was sent, or said that it has. */
   sent(typeUrl: string): Iterable<readonly [name: string, version: string]>;
+  /** The caller has shown who it is: the stream and its connection no longer count among those of strangers, which give way to each other. */
+  prove(): void;
   /** Ends the stream with a gRPC status. */
   close(code: number, message: string): void;
 }
@@ -63,6 +67,14 @@ export interface ServeDiscoveryOptions {
   readonly namesMax?: number;
   readonly responseBytesMax?: number;
   readonly holdMsMax?: number;
+  /** Characters of names that no resource has, of all streams together, and a hundred for each name; default 32 Mi. */
+  readonly strangeNameCharsMax?: number;
+  /** Streams that have not been proven; a new one takes the place of the oldest. Default 1,000. */
+  readonly strangersMax?: number;
+  /** Such a stream ends after this long; default 15,000. */
+  readonly strangerMsMax?: number;
+  /** Told of the connections whose callers have shown who they are. */
+  readonly intake?: Pick<Intake, 'proven'>;
 }
 
 type Call = ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>;
@@ -75,23 +87,47 @@ export function serveDiscovery(
 ): { close(): void; readonly streams: number } {
   const open = new Set<StreamBinding>();
   const turns = new Turns(options.clock);
+  const strangeNames = new StrangeNames(options.strangeNameCharsMax ?? 32 * 1024 * 1024);
+  /** In order of arrival. */
+  const strangers = new Set<StreamBinding>();
+  const strangersMax = options.strangersMax ?? 1_000;
   let closed = false;
   let nextId = 1;
   const serve = (method: DiscoveryMethod, call: Call): void => {
-    if (closed || open.size >= (options.streamsMax ?? 10_000)) {
+    if (closed || open.size - strangers.size >= (options.streamsMax ?? 10_000)) {
       call.on('error', ignore);
       call.emit('error', { code: CODES.unavailable, details: closed ? 'the control plane is stopping' : 'too many streams' });
       return;
     }
-    const binding = new StreamBinding(nextId++, method, call, handler, { ...options, turns }, () => open.delete(binding));
+    const binding = new StreamBinding(
+      nextId++,
+      method,
+      call,
+      handler,
+      { ...options, turns, strangeNames },
+      {
+        proven: () => {
+          strangers.delete(binding);
+          options.intake?.proven(binding.peer.address);
+        },
+        closed: () => {
+          strangers.delete(binding);
+          open.delete(binding);
+        },
+      },
+    );
     open.add(binding);
+    strangers.add(binding);
+    if (strangers.size <= strangersMax) return;
+    const [oldest] = strangers;
+    oldest!.close(CODES.unavailable, 'too many streams whose callers have not shown who they are');
   };
   for (const method of discoveryMethods()) {
     server.register(
       method.definition.path,
       (call: Call) => serve(method, call),
       method.definition.responseSerialize,
-      method.definition.requestDeserialize,
+      (bytes: Buffer) => decodedOrRefused(() => method.definition.requestDeserialize(bytes)),
       'bidi',
     );
   }
@@ -106,8 +142,24 @@ export function serveDiscovery(
   };
 }
 
+/** What is too much is an answer for the stream; other errors are grpc-js's to tell. */
+function decodedOrRefused(decode: () => DiscoveryRequest): DiscoveryRequest | StreamError {
+  try {
+    return decode();
+  } catch (error) {
+    if (error instanceof StreamError) return error;
+    throw error;
+  }
+}
+
+interface BindingEnds {
+  readonly proven: () => void;
+  readonly closed: () => void;
+}
+
 interface BindingOptions extends ServeDiscoveryOptions {
   readonly turns: Turns;
+  readonly strangeNames: StrangeNames;
 }
 
 class StreamBinding implements ServerStream, Task {
@@ -120,13 +172,14 @@ class StreamBinding implements ServerStream, Task {
   readonly #options: BindingOptions;
   readonly #session: ServerSession;
   #published: ResourceSet | undefined;
-  readonly #onClosed: () => void;
+  readonly #ends: BindingEnds;
   #identified = false;
   #writing = false;
   #closed = false;
   #cancelStall: (() => void) | undefined;
+  #cancelStranger: () => void;
 
-  constructor(id: number, method: DiscoveryMethod, call: Call, handler: DiscoveryHandler, options: BindingOptions, onClosed: () => void) {
+  constructor(id: number, method: DiscoveryMethod, call: Call, handler: DiscoveryHandler, options: BindingOptions, ends: BindingEnds) {
     this.id = id;
     this.mode = method.mode;
     this.typeUrl = method.typeUrl;
@@ -134,7 +187,7 @@ class StreamBinding implements ServerStream, Task {
     this.#call = call;
     this.#handler = handler;
     this.#options = options;
-    this.#onClosed = onClosed;
+    this.#ends = ends;
     const { clock, namesMax, responseBytesMax, holdMsMax } = options;
     this.#session = new ServerSession({
       mode: method.mode,
@@ -143,12 +196,19 @@ class StreamBinding implements ServerStream, Task {
       ...(namesMax === undefined ? {} : { namesMax }),
       ...(responseBytesMax === undefined ? {} : { responseBytesMax }),
       ...(holdMsMax === undefined ? {} : { holdMsMax }),
+      strangeNames: options.strangeNames,
+      onEvicted: () =>
+        this.close(CODES.resourceExhausted, 'all streams together subscribe to too many names that do not exist, and this one to most'),
       onWork: () => options.turns.ask(this),
       onEvent: (event) => {
         if (this.#identified) handler.event?.(this, event);
       },
     });
-    call.on('data', (request: DiscoveryRequest) => void this.#receive(request));
+    const strangerMsMax = options.strangerMsMax ?? 15_000;
+    this.#cancelStranger = clock.after(strangerMsMax, () =>
+      this.close(CODES.unauthenticated, `who calls has not shown who it is within ${strangerMsMax} ms`),
+    );
+    call.on('data', (request: DiscoveryRequest | StreamError) => void this.#receive(request));
     call.on('end', () => this.#end(undefined));
     call.on('cancelled', () => this.#end(new StreamError(status.CANCELLED, 'the client cancelled the stream or its connection broke')));
     call.on('error', (error: Error & { code?: number }) => this.#end(new StreamError(error.code ?? status.UNKNOWN, error.message)));
@@ -183,14 +243,21 @@ class StreamBinding implements ServerStream, Task {
     return this.#session.sent(typeUrl);
   }
 
+  prove(): void {
+    if (this.#closed) return;
+    this.#cancelStranger();
+    this.#ends.proven();
+  }
+
   close(code: number, message: string): void {
     this.#end(new StreamError(code, message), true);
   }
 
   /** One request at a time: while the handler looks at the node, nothing more is read. */
-  async #receive(request: DiscoveryRequest): Promise<void> {
+  async #receive(request: DiscoveryRequest | StreamError): Promise<void> {
     if (this.#closed) return;
     try {
+      if (request instanceof StreamError) throw request;
       const first = this.#session.node === undefined;
       this.#session.receive(request);
       if (!first) return;
@@ -236,11 +303,12 @@ class StreamBinding implements ServerStream, Task {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelStall?.();
+    this.#cancelStranger();
     this.#options.turns.forget(this);
     this.#session.close();
     if (tell && error !== undefined) this.#call.emit('error', { code: error.code, details: error.message });
     else if (error === undefined) this.#call.end();
-    this.#onClosed();
+    this.#ends.closed();
     if (this.#identified) this.#handler.closed?.(this, error);
   }
 }

@@ -205,6 +205,8 @@ export interface RouteMatch {
   readonly queryParameters: readonly QueryMatch[];
   /** 0 to 1; 1 when not set. */
   readonly runtimeFraction: number;
+  /** Runtime key whose value, in per cent, goes before `runtimeFraction`. */
+  readonly runtimeKey?: string;
   readonly grpcOnly: boolean;
 }
 
@@ -255,7 +257,13 @@ export interface ForwardAction {
     | { readonly kind: 'header'; readonly header: string };
   readonly appendXForwardedHost: boolean;
   readonly hashPolicies: readonly HashPolicy[];
-  readonly mirrors: readonly { readonly cluster: string; readonly fraction: number; readonly disableShadowHostSuffix: boolean }[];
+  readonly mirrors: readonly {
+    readonly cluster: string;
+    readonly fraction: number;
+    /** Runtime key whose value, in per cent, goes before `fraction`. */
+    readonly runtimeKey?: string;
+    readonly disableShadowHostSuffix: boolean;
+  }[];
   /** `terminates` (connect_config): a CONNECT ends here, and what comes through the tunnel goes to the cluster as bytes. */
   readonly upgradeConfigs: readonly { readonly type: string; readonly enabled: boolean; readonly terminates?: true }[];
   readonly priority: 'DEFAULT' | 'HIGH';

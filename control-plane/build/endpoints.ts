@@ -1,50 +1,106 @@
 /** Load assignments: the instances behind each port of a service, by locality, with what callers must know about each. */
-import type { JsonObject, LbEndpoint, LoadAssignment, LocalityEndpoints } from '../../xds/snapshot.ts';
+import type { JsonObject, LbEndpoint, LoadAssignment, Locality, LocalityEndpoints } from '../../xds/snapshot.ts';
+import type { BackendPolicySpec } from '../kinds/backend-policy.ts';
 import type { EndpointModel, MeshSettings, ServiceModel, World } from '../world.ts';
+import { distance, failoverOf, prioritiesOf } from './failover.ts';
+import type { Failover } from './failover.ts';
 import { outboundCluster } from './names.ts';
+import { backendPolicyOf } from './policies.ts';
 
 interface Kept {
   readonly mesh: MeshSettings;
-  readonly assignments: readonly LoadAssignment[];
+  readonly spec: BackendPolicySpec | undefined;
+  /** By the priorities of the localities: callers that see them alike get the same objects. */
+  readonly byPriorities: Map<string, readonly LoadAssignment[]>;
 }
 /** A service that did not change keeps its assignments, so the publisher need not encode them again. */
 const kept = new WeakMap<ServiceModel, Kept>();
 
-const perWorld = new WeakMap<World, readonly LoadAssignment[]>();
+interface Lists {
+  /** Places of instances that callers tell apart by their own place. */
+  readonly places: readonly Locality[];
+  readonly byView: Map<string, readonly LoadAssignment[]>;
+}
+const perWorld = new WeakMap<World, Lists>();
 
-/** The same list for every node. */
-export function outboundEndpoints(world: World): readonly LoadAssignment[] {
-  const known = perWorld.get(world);
-  if (known !== undefined) return known;
-  const all: LoadAssignment[] = [];
-  for (const service of world.services.values()) all.push(...assignmentsOf(service, world.mesh));
-  perWorld.set(world, all);
-  return all;
+/** The same list for every node from which the instances' places look alike; without `localityFailover` that is every node. */
+export function outboundEndpoints(world: World, from: Locality): readonly LoadAssignment[] {
+  let lists = perWorld.get(world);
+  if (lists === undefined) {
+    lists = { places: placesThatMatter(world), byView: new Map() };
+    perWorld.set(world, lists);
+  }
+  // The places are of the world and not of the caller, so a caller cannot make up lists without end.
+  const view = lists.places.map((place) => distance(from, place)).join('');
+  let list = lists.byView.get(view);
+  if (list === undefined) {
+    list = [...world.services.values()].flatMap((service) =>
+      assignmentsOf(service, backendPolicyOf(world.policies, service)?.spec, world.mesh, from),
+    );
+    lists.byView.set(view, list);
+  }
+  return list;
 }
 
-function assignmentsOf(service: ServiceModel, mesh: MeshSettings): readonly LoadAssignment[] {
-  const before = kept.get(service);
-  if (before !== undefined && before.mesh === mesh) return before.assignments;
-  const assignments = service.ports.map((port) => assignment(service, port.port, mesh));
-  kept.set(service, { mesh, assignments });
+function placesThatMatter(world: World): readonly Locality[] {
+  const found = new Map<string, Locality>();
+  for (const service of world.services.values()) {
+    if (failoverOf(backendPolicyOf(world.policies, service)?.spec)?.byCaller !== true) continue;
+    for (const { locality } of service.endpoints) found.set(`${locality.region}/${locality.zone}`, locality);
+  }
+  return [...found.values()];
+}
+
+function assignmentsOf(
+  service: ServiceModel,
+  spec: BackendPolicySpec | undefined,
+  mesh: MeshSettings,
+  from: Locality,
+): readonly LoadAssignment[] {
+  let before = kept.get(service);
+  if (before === undefined || before.mesh !== mesh || before.spec !== spec) {
+    before = { mesh, spec, byPriorities: new Map() };
+    kept.set(service, before);
+  }
+  const failover = failoverOf(spec);
+  const key = failover === undefined ? '' : prioritiesOf(failover, from, localitiesOf(service)).join();
+  let assignments = before.byPriorities.get(key);
+  if (assignments === undefined) {
+    assignments = service.ports.map((port) => assignment(service, port.port, mesh, failover, from));
+    before.byPriorities.set(key, assignments);
+  }
   return assignments;
 }
 
-function assignment(service: ServiceModel, port: number, mesh: MeshSettings): LoadAssignment {
-  const byLocality = new Map<string, { first: EndpointModel; endpoints: LbEndpoint[]; weight: number }>();
+function localitiesOf(service: ServiceModel): readonly Locality[] {
+  return [...new Map(service.endpoints.map(({ locality }) => [localityKey(locality), locality])).values()];
+}
+
+const localityKey = ({ region, zone, subZone }: Locality): string => `${region}/${zone}/${subZone}`;
+
+function assignment(
+  service: ServiceModel,
+  port: number,
+  mesh: MeshSettings,
+  failover: Failover | undefined,
+  from: Locality,
+): LoadAssignment {
+  const byLocality = new Map<string, { locality: Locality; endpoints: LbEndpoint[]; weight: number }>();
   for (const endpoint of service.endpoints) {
     if (endpoint.servicePort !== port) continue;
-    const { region, zone, subZone } = endpoint.locality;
-    const key = `${region}/${zone}/${subZone}`;
-    const group = byLocality.get(key) ?? { first: endpoint, endpoints: [], weight: 0 };
+    const key = localityKey(endpoint.locality);
+    const group = byLocality.get(key) ?? { locality: endpoint.locality, endpoints: [], weight: 0 };
     group.endpoints.push(lbEndpoint(endpoint, service, mesh));
     group.weight += Math.max(1, endpoint.weight);
     byLocality.set(key, group);
   }
-  const localities: LocalityEndpoints[] = [...byLocality.keys()].sort().map((key) => {
-    const group = byLocality.get(key)!;
-    return { locality: group.first.locality, weight: group.weight, priority: 0, endpoints: group.endpoints };
-  });
+  const groups = [...byLocality.keys()].sort().map((key) => byLocality.get(key)!);
+  const priorities = prioritiesOf(
+    failover,
+    from,
+    groups.map(({ locality }) => locality),
+  );
+  const localities: LocalityEndpoints[] = groups.map((group, index) => ({ ...group, priority: priorities[index]! }));
   return { clusterName: outboundCluster(service, port, mesh), localities, overprovisioningFactor: 140, dropPercent: 0 };
 }
 

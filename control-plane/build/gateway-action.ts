@@ -1,6 +1,7 @@
 /** What a rule of the Gateway API does with a request, as an xDS action: split, rewrite, redirect, mirror, retry, time out. */
 import { parseDurationMs } from '../../lib/duration.ts';
-import type { HttpBackendRef, HttpFilter, HttpRule, PathModifier } from '../kinds/http-route.ts';
+import type { HttpFilter, HttpRule, PathModifier } from '../kinds/http-route.ts';
+import type { FilteredBackendRef } from '../kinds/route-schema.ts';
 import type { HeaderModifier } from '../kinds/route-schema.ts';
 import {
   type ExtensionConfig,
@@ -118,7 +119,7 @@ export function hashPoliciesOf(policy: BackendPolicySpec | undefined): readonly 
 }
 
 function splitOf(
-  refs: readonly HttpBackendRef[],
+  refs: readonly FilteredBackendRef[],
   find: FindBackend,
 ): { clusters: WeightedCluster[]; failing: number; policy: BackendPolicySpec | undefined } {
   const clusters: WeightedCluster[] = [];

@@ -13,6 +13,7 @@ import type { Build, Node, ServiceModel, World } from '../world.ts';
 import { outboundClusters } from './clusters.ts';
 import { BUFFER_BYTES_MAX, DEFAULT_CONNECTION_MANAGER, ROUTER_FILTER } from './defaults.ts';
 import { outboundEndpoints } from './endpoints.ts';
+import { withoutGaps } from './failover.ts';
 import { aliases, outboundCluster } from './names.ts';
 import { outboundRoutes } from './routes.ts';
 
@@ -32,7 +33,7 @@ export const grpcResources: Build = (world, node) => {
     clusters: outboundClusters(world)
       .filter((cluster) => names.has(cluster.name))
       .map(clusterOf),
-    endpoints: outboundEndpoints(world)
+    endpoints: outboundEndpoints(world, node.locality)
       .filter((assignment) => names.has(assignment.clusterName))
       .map(assignmentOf),
   };
@@ -148,10 +149,16 @@ const assignments = new WeakMap<LoadAssignment, LoadAssignment>();
 function assignmentOf(assignment: LoadAssignment): LoadAssignment {
   const known = assignments.get(assignment);
   if (known !== undefined) return known;
-  const localities = assignment.localities
+  const left = assignment.localities
     .map((group) => ({ ...group, endpoints: group.endpoints.filter((endpoint: LbEndpoint) => endpoint.health === 'HEALTHY') }))
-    .filter((group) => group.endpoints.length > 0)
-    .map((group) => ({ ...group, weight: group.endpoints.reduce((sum, endpoint) => sum + endpoint.weight, 0) }));
+    .filter((group) => group.endpoints.length > 0);
+  // A priority of which nobody is left would be a gap.
+  const priorities = withoutGaps(left.map((group) => group.priority));
+  const localities = left.map((group, index) => ({
+    ...group,
+    priority: priorities[index]!,
+    weight: group.endpoints.reduce((sum, endpoint) => sum + endpoint.weight, 0),
+  }));
   const made = { ...assignment, localities };
   assignments.set(assignment, made);
   return made;

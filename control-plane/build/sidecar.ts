@@ -13,7 +13,7 @@ export function sidecarResources(world: World, node: Node): NodeResources {
     listeners,
     routes: listOf(outboundRoutes(world, node.namespace, node.flavour)),
     clusters: joined(clusters, outboundClusters(world)),
-    endpoints: outboundEndpoints(world),
+    endpoints: outboundEndpoints(world, node.locality),
   };
 }
 

@@ -17,6 +17,13 @@ const hashOn = z
     error: 'must have exactly one of header, cookie, queryParam, sourceIp',
   });
 
+/** At most region, zone and sub-zone; a zone whose region is not known is `/zone`. */
+const place = z
+  .string()
+  .max(386)
+  .regex(/^[^\s/]*(?:\/[^\s/]+){0,2}$/, { error: 'must be a place: region, region/zone or region/zone/subZone, without white space' })
+  .refine((text) => text !== '', { error: 'must not be empty' });
+
 const loadBalancing = z
   .strictObject({
     /** Default LeastRequest. */
@@ -28,6 +35,15 @@ const loadBalancing = z
     minimumRingSize: z.int().min(1).max(8_388_608).optional(),
     /** Below this share of healthy instances requests go to all of them. Default 0: never. */
     panicThresholdPercent: percent.optional(),
+    /** Instances in the caller's zone first, then in its region, then all others. Default false: all alike. */
+    localityFailover: z.boolean().optional(),
+    /** Places in the order in which they take requests, those not named last; with localityFailover: the order of all but the caller's region. */
+    localityPriority: z
+      .array(place)
+      .min(1)
+      .max(32)
+      .refine((list) => new Set(list).size === list.length, { error: 'must not name a place twice' })
+      .optional(),
   })
   .superRefine((value, context) => {
     const hashes = value.policy === 'RingHash' || value.policy === 'Maglev';

@@ -2,16 +2,15 @@
 import { z } from 'zod';
 import type { Kind } from './kind.ts';
 import {
-  backendRef,
   checkFilterRepeats,
   checkFilterUnion,
   checkWeights,
-  requestHeaderModifier,
-  responseHeaderModifier,
-  parentRef,
-  requestMirror,
+  routeFields,
+  ruleFields,
+  SHARED_FILTERS,
+  sharedFilterFields,
 } from './route-schema.ts';
-import { headerName, issue, regex, unsupported } from './schema.ts';
+import { headerName, issue, regex } from './schema.ts';
 
 const methodMatch = z
   .strictObject({
@@ -49,42 +48,18 @@ const grpcMatch = z.strictObject({
 });
 export type GrpcRouteMatch = z.infer<typeof grpcMatch>;
 
-const FILTERS = {
-  RequestHeaderModifier: 'requestHeaderModifier',
-  ResponseHeaderModifier: 'responseHeaderModifier',
-  RequestMirror: 'requestMirror',
-} as const;
-
 const filter = z
   .strictObject({
-    type: z.enum(Object.keys(FILTERS) as (keyof typeof FILTERS)[]),
-    requestHeaderModifier: requestHeaderModifier.optional(),
-    responseHeaderModifier: responseHeaderModifier.optional(),
-    requestMirror: requestMirror.optional(),
-    extensionRef: unsupported('extensionRef'),
+    type: z.enum(Object.keys(SHARED_FILTERS) as (keyof typeof SHARED_FILTERS)[]),
+    ...sharedFilterFields,
   })
-  .superRefine((value, context) => checkFilterUnion(value, FILTERS, context));
-
-const backendFilter = z
-  .strictObject({
-    type: z.enum(['RequestHeaderModifier', 'ResponseHeaderModifier']),
-    requestHeaderModifier: requestHeaderModifier.optional(),
-    responseHeaderModifier: responseHeaderModifier.optional(),
-  })
-  .superRefine((value, context) =>
-    checkFilterUnion(value, { RequestHeaderModifier: 'requestHeaderModifier', ResponseHeaderModifier: 'responseHeaderModifier' }, context),
-  );
+  .superRefine((value, context) => checkFilterUnion(value, SHARED_FILTERS, context));
 
 const grpcRule = z
   .strictObject({
-    name: z.string().max(253).optional(),
+    ...ruleFields,
     matches: z.array(grpcMatch).max(64).optional(),
     filters: z.array(filter).max(16).optional(),
-    backendRefs: z
-      .array(z.strictObject({ ...backendRef.shape, filters: z.array(backendFilter).max(16).optional() }))
-      .max(16)
-      .optional(),
-    sessionPersistence: unsupported('sessionPersistence'),
   })
   .superRefine((value, context) => {
     checkWeights(value.backendRefs, context, ['backendRefs']);
@@ -93,10 +68,8 @@ const grpcRule = z
 export type GrpcRule = z.infer<typeof grpcRule>;
 
 export const grpcRouteSpec = z.strictObject({
-  parentRefs: z.array(parentRef).min(1).max(32),
-  hostnames: z.array(z.string().max(253)).max(16).optional(),
+  ...routeFields,
   rules: z.array(grpcRule).max(64).optional(),
-  useDefaultGateways: z.string().optional(),
 });
 export type GrpcRouteSpec = z.infer<typeof grpcRouteSpec>;
 

@@ -3,14 +3,13 @@ import { z } from 'zod';
 import { parseDurationMs } from '../../lib/duration.ts';
 import type { Kind } from './kind.ts';
 import {
-  backendRef,
   checkFilterRepeats,
   checkFilterUnion,
   checkWeights,
-  requestHeaderModifier,
-  responseHeaderModifier,
-  parentRef,
-  requestMirror,
+  routeFields,
+  ruleFields,
+  SHARED_FILTERS,
+  sharedFilterFields,
 } from './route-schema.ts';
 import {
   dnsName,
@@ -68,9 +67,7 @@ const pathModifier = z
 export type PathModifier = z.infer<typeof pathModifier>;
 
 const FILTERS = {
-  RequestHeaderModifier: 'requestHeaderModifier',
-  ResponseHeaderModifier: 'responseHeaderModifier',
-  RequestMirror: 'requestMirror',
+  ...SHARED_FILTERS,
   RequestRedirect: 'requestRedirect',
   URLRewrite: 'urlRewrite',
 } as const;
@@ -78,9 +75,7 @@ const FILTERS = {
 const filter = z
   .strictObject({
     type: z.enum(Object.keys(FILTERS) as (keyof typeof FILTERS)[]),
-    requestHeaderModifier: requestHeaderModifier.optional(),
-    responseHeaderModifier: responseHeaderModifier.optional(),
-    requestMirror: requestMirror.optional(),
+    ...sharedFilterFields,
     requestRedirect: z
       .strictObject({
         scheme: z.enum(['http', 'https']).optional(),
@@ -91,25 +86,11 @@ const filter = z
       })
       .optional(),
     urlRewrite: z.strictObject({ hostname: dnsName.optional(), path: pathModifier.optional() }).optional(),
-    extensionRef: unsupported('extensionRef'),
     cors: unsupported('cors'),
     externalAuth: unsupported('externalAuth'),
   })
   .superRefine((value, context) => checkFilterUnion(value, FILTERS, context));
 export type HttpFilter = z.infer<typeof filter>;
-
-const backendFilter = z
-  .strictObject({
-    type: z.enum(['RequestHeaderModifier', 'ResponseHeaderModifier']),
-    requestHeaderModifier: requestHeaderModifier.optional(),
-    responseHeaderModifier: responseHeaderModifier.optional(),
-  })
-  .superRefine((value, context) =>
-    checkFilterUnion(value, { RequestHeaderModifier: 'requestHeaderModifier', ResponseHeaderModifier: 'responseHeaderModifier' }, context),
-  );
-
-const httpBackendRef = z.strictObject({ ...backendRef.shape, filters: z.array(backendFilter).max(16).optional() });
-export type HttpBackendRef = z.infer<typeof httpBackendRef>;
 
 const retry = z.strictObject({
   attempts: z.int().min(0).max(100).optional(),
@@ -119,13 +100,11 @@ const retry = z.strictObject({
 
 const httpRule = z
   .strictObject({
-    name: z.string().max(253).optional(),
+    ...ruleFields,
     matches: z.array(routeMatch).max(64).optional(),
     filters: z.array(filter).max(16).optional(),
-    backendRefs: z.array(httpBackendRef).max(16).optional(),
     timeouts: z.strictObject({ request: duration.optional(), backendRequest: duration.optional() }).optional(),
     retry: retry.optional(),
-    sessionPersistence: unsupported('sessionPersistence'),
   })
   .superRefine((value, context) => {
     checkWeights(value.backendRefs, context, ['backendRefs']);
@@ -146,10 +125,8 @@ const httpRule = z
 export type HttpRule = z.infer<typeof httpRule>;
 
 export const httpRouteSpec = z.strictObject({
-  parentRefs: z.array(parentRef).min(1).max(32),
-  hostnames: z.array(z.string().max(253)).max(16).optional(),
+  ...routeFields,
   rules: z.array(httpRule).max(64).optional(),
-  useDefaultGateways: z.string().optional(),
 });
 export type HttpRouteSpec = z.infer<typeof httpRouteSpec>;
 

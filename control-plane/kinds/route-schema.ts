@@ -1,6 +1,6 @@
 /** What the four route kinds of the Gateway API have in common: parents, backends, header and mirror filters. */
 import { z } from 'zod';
-import { dnsLabel, dnsName, headerName, headerValue, issue, percent, port, weight } from './schema.ts';
+import { dnsLabel, dnsName, headerName, headerValue, issue, percent, port, unsupported, weight } from './schema.ts';
 
 /** `group` and `kind` default to a Gateway, as the Gateway API says; a mesh route names a Service. */
 export const parentRef = z.strictObject({
@@ -65,6 +65,49 @@ export const requestMirror = z
     if (mirror.fraction !== undefined && mirror.fraction.numerator > (mirror.fraction.denominator ?? 100))
       issue(context, ['fraction', 'numerator'], 'must not be larger than the denominator (100 when absent)');
   });
+
+/** Filters that routes for HTTP and for gRPC share, by their type the field that holds them. */
+export const SHARED_FILTERS = {
+  RequestHeaderModifier: 'requestHeaderModifier',
+  ResponseHeaderModifier: 'responseHeaderModifier',
+  RequestMirror: 'requestMirror',
+} as const;
+
+const headerFilterFields = {
+  requestHeaderModifier: requestHeaderModifier.optional(),
+  responseHeaderModifier: responseHeaderModifier.optional(),
+};
+
+/** The fields of those filters. */
+export const sharedFilterFields = {
+  ...headerFilterFields,
+  requestMirror: requestMirror.optional(),
+  extensionRef: unsupported('extensionRef'),
+};
+
+const { RequestMirror: _mirror, ...HEADER_FILTERS } = SHARED_FILTERS;
+
+const backendFilter = z
+  .strictObject({ type: z.enum(['RequestHeaderModifier', 'ResponseHeaderModifier']), ...headerFilterFields })
+  .superRefine((value, context) => checkFilterUnion(value, HEADER_FILTERS, context));
+
+/** A backend whose requests are changed on their way to it alone. */
+export const filteredBackendRef = z.strictObject({ ...backendRef.shape, filters: z.array(backendFilter).max(16).optional() });
+export type FilteredBackendRef = z.infer<typeof filteredBackendRef>;
+
+/** A rule's fields beside its matches and filters. */
+export const ruleFields = {
+  name: z.string().max(253).optional(),
+  backendRefs: z.array(filteredBackendRef).max(16).optional(),
+  sessionPersistence: unsupported('sessionPersistence'),
+};
+
+/** A route's fields beside its rules. */
+export const routeFields = {
+  parentRefs: z.array(parentRef).min(1).max(32),
+  hostnames: z.array(z.string().max(253)).max(16).optional(),
+  useDefaultGateways: z.string().optional(),
+};
 
 /** Of the filter types that `fields` names, exactly the one that `type` says must be there. */
 export function checkFilterUnion(

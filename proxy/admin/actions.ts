@@ -64,11 +64,12 @@ export const runtimeModify = action('/runtime_modify', 'modify runtime values (k
   if (request.body !== '') for (const [key, value] of new URLSearchParams(request.body)) values.set(key, value);
   if (values.size === 0)
     return text(
-      'usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\nor send the parameters as form values\nuse an empty value to remove a previously added override\n',
+      'usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\n       or send the parameters as form values\nuse an empty value to remove a previously added override',
       400,
     );
   try {
     for (const [key, value] of values) context.layers.modify(key, value);
+    context.runtimeModified();
   } catch (error) {
     return text(`${error instanceof Error ? error.message : String(error)}\n`, 503);
   }

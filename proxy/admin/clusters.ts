@@ -1,5 +1,5 @@
 /** `/clusters` and `/listeners`: what traffic can come in by and go out to, as text and as JSON. */
-import { addressJson, addressText, json, text } from './endpoint.ts';
+import { addressJson, addressText, json, searchPattern, text } from './endpoint.ts';
 import type { AdminContext, AdminEndpoint } from './endpoint.ts';
 import type { Member } from '../upstream/member.ts';
 import type { UpstreamCluster } from '../upstream/cluster.ts';
@@ -7,10 +7,12 @@ import type { JsonObject } from '../../xds/snapshot.ts';
 
 export const clusters: AdminEndpoint = {
   path: '/clusters',
-  help: 'upstream cluster status (format=json)',
+  help: 'upstream cluster status (format=json, filter=REGEX)',
   mutates: false,
   handle: (request, context) => {
-    const all = [...context.clusters()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
+    const wanted = searchPattern(request.query.get('filter'));
+    if (typeof wanted === 'string') return text(`Invalid re2 regex: ${wanted}\n`, 400);
+    const all = [...context.clusters()].filter(({ name }) => wanted?.(name) !== false).toSorted((a, b) => (a.name < b.name ? -1 : 1));
     if (request.query.get('format') === 'json') return json({ cluster_statuses: all.map((cluster) => clusterJson(cluster, context)) });
     return text(all.map((cluster) => clusterText(cluster, context)).join(''));
   },
@@ -63,10 +65,7 @@ function clusterText(cluster: UpstreamCluster, context: AdminContext): string {
   for (const member of cluster.members.values()) {
     const prefix = `${name}::${addressText(member.address)}`;
     lines.push(
-      `${prefix}::rq_active::${member.active}`,
-      `${prefix}::rq_error::${member.failures}`,
-      `${prefix}::rq_success::${member.requests - member.failures}`,
-      `${prefix}::rq_total::${member.requests}`,
+      ...hostStats(member).map(([name, value]) => `${prefix}::${name}::${value}`),
       `${prefix}::hostname::${member.hostname}`,
       `${prefix}::health_flags::${healthFlags(member)}`,
       `${prefix}::weight::${member.configuredWeight}`,
@@ -75,6 +74,8 @@ function clusterText(cluster: UpstreamCluster, context: AdminContext): string {
       `${prefix}::sub_zone::${member.locality.subZone}`,
       `${prefix}::canary::false`,
       `${prefix}::priority::${member.priority}`,
+      `${prefix}::success_rate::-1`,
+      `${prefix}::local_origin_success_rate::-1`,
     );
   }
   return `${lines.join('\n')}\n`;
@@ -103,8 +104,21 @@ function clusterJson(cluster: UpstreamCluster, context: AdminContext): JsonObjec
   };
 }
 
+/** Envoy's statistics of a host, by name. */
+function hostStats(member: Member): readonly (readonly [name: string, value: number])[] {
+  return [
+    ['cx_active', member.connectionsActive],
+    ['cx_connect_fail', member.connectFailures],
+    ['cx_total', member.connectionsTotal],
+    ['rq_active', member.active],
+    ['rq_error', member.failures],
+    ['rq_success', member.requests - member.failures],
+    ['rq_total', member.started],
+  ];
+}
+
 function memberJson(member: Member): JsonObject {
-  const stat = (name: string, value: number, type?: 'GAUGE'): JsonObject => ({
+  const stat = (name: string, value: number, type: 'GAUGE' | undefined): JsonObject => ({
     name,
     ...(value === 0 ? {} : { value: String(value) }),
     ...(type === undefined ? {} : { type }),
@@ -112,12 +126,7 @@ function memberJson(member: Member): JsonObject {
   const announced = member.announced === 'UNKNOWN' ? 'HEALTHY' : member.announced;
   return {
     address: addressJson(member.address),
-    stats: [
-      stat('rq_active', member.active, 'GAUGE'),
-      stat('rq_error', member.failures),
-      stat('rq_success', member.requests - member.failures),
-      stat('rq_total', member.requests),
-    ],
+    stats: hostStats(member).map(([name, value]) => stat(name, value, name.endsWith('_active') ? 'GAUGE' : undefined)),
     health_status: {
       eds_health_status: announced,
       ...(member.failedCheck ? { failed_active_health_check: true } : {}),

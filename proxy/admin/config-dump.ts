@@ -45,15 +45,24 @@ function handleConfigDump(request: AdminRequest, context: AdminContext): AdminRe
       ?.split(',')
       .filter((path) => path !== '') ?? [];
   const configs = dumpConfigs(context.dump(), includeEndpoints, wanted ?? (() => true));
-  if (resource === null) return json({ configs: configs.map((config) => (mask.length === 0 ? config : masked(config, mask))) });
+  if (resource === null) {
+    if (mask.length === 0) return json({ configs });
+    // A dump of which the mask leaves nothing but its type is left out, as Envoy does.
+    return listed(configs.map((config) => masked(config, mask)).filter((config) => Object.keys(config).length > 1));
+  }
   const found = configs.find((config) => Array.isArray(config[resource]));
   const known = configs.some(
     (config) => typeof config['@type'] === 'string' && FIELDS_BY_TYPE[config['@type']]?.includes(resource) === true,
   );
-  if (found === undefined && !known) return text(`${resource} not found in config dump\n`, 404);
+  if (found === undefined && !known) return { status: 404, contentType: 'text/plain', body: `${resource} not found in config dump` };
   const items = (found?.[resource] ?? []) as readonly JsonObject[];
   const type = `${ADMIN}${ITEM_TYPES[resource] ?? ''}`;
-  return json({ configs: items.map((item) => ({ '@type': type, ...(mask.length === 0 ? item : masked(item, mask)) })) });
+  return listed(items.map((item) => ({ '@type': type, ...(mask.length === 0 ? item : masked(item, mask)) })));
+}
+
+/** An empty list is no field, as in Envoy's JSON. */
+function listed(configs: readonly JsonObject[]): AdminResponse {
+  return json(configs.length === 0 ? {} : { configs });
 }
 
 const ITEM_TYPES: Readonly<Record<string, string>> = {

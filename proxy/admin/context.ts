@@ -25,6 +25,7 @@ export function adminContext(parts: Parts, bootstrap: Bootstrap, version: string
     options: parts.options,
     node: nodeJson(parts.node),
     layers: parts.layers,
+    runtimeModified: () => void parts.runtime.recompile(),
     state: () => status.state,
     staleSavedMs: () => status.staleSavedMs,
     refreshStats: () => status.refresh(),
@@ -69,11 +70,20 @@ function dumpSource(parts: Parts, bootstrap: Bootstrap): DumpSource {
     bootstrapMs: parts.status.startedMs,
     versions: { clusters: store.versions.clusters, listeners: store.versions.listeners },
     clusters: entries('clusters', (name, value) => inForce.clusters.get(name) === value),
-    endpoints: entries('endpoints', () => true),
+    endpoints: [...entries('endpoints', () => true), ...inlineEndpoints(parts)],
     listeners: entries('listeners', (name, value) => inForce.listeners.get(name) === value),
     routes: [...entries('routes', () => true), ...inlineRoutes(parts)],
     secrets: [...entries('secrets', () => true), ...missingSecretEntries(parts)],
   };
+}
+
+/** Endpoints that stand inside clusters count as static. */
+function inlineEndpoints({ store, status }: Parts): DumpEntry[] {
+  return [...store.clusters.values()].flatMap(({ value: { name, loadAssignment } }) => {
+    if (loadAssignment === undefined) return [];
+    const { typeUrl, bytes } = encodeResource('endpoints', loadAssignment);
+    return [{ name, resource: resourceJson(typeUrl, bytes), version: '', updatedMs: status.startedMs, state: 'static' as const }];
+  });
 }
 
 /** Route configurations that stand inside listeners count as static. */

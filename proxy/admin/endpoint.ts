@@ -28,6 +28,8 @@ export interface AdminContext {
   /** The node as proto JSON. */
   readonly node: JsonObject;
   readonly layers: RuntimeLayers;
+  /** Puts changed runtime values in force. */
+  readonly runtimeModified: () => void;
   state(): ServerState;
   /** When the configuration in force was saved, while it is one from disk; 0 = it is the control plane's. */
   staleSavedMs(): number;

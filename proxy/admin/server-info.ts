@@ -52,7 +52,11 @@ export const initDump: AdminEndpoint = {
   help: 'dump current init manager information (what the start still waits for)',
   mutates: false,
   handle: (_request, context) =>
-    json({ unready_targets_dumps: context.unready().map(({ name, targets }) => ({ name, target_names: targets })) }),
+    json(
+      context.unready().length === 0
+        ? {}
+        : { unready_targets_dumps: context.unready().map(({ name, targets }) => ({ name, target_names: targets })) },
+    ),
 };
 
 export const runtime: AdminEndpoint = {
@@ -73,13 +77,30 @@ export const hotRestartVersion: AdminEndpoint = {
   handle: () => text('disabled'),
 };
 
+/** Envoy's CommandLineOptions: tools look for its keys, also for those that are knobs of things that do not exist here. */
 function commandLine(context: AdminContext): JsonObject {
   const { options } = context;
   return {
+    base_id: '0',
+    base_id_path: '',
+    use_dynamic_base_id: false,
+    skip_hot_restart_on_no_parent: false,
+    skip_hot_restart_parent_stats: false,
     concurrency: options.concurrency,
-    ...(options.configPath === undefined ? {} : { config_path: options.configPath }),
-    ...(options.configYaml === undefined ? {} : { config_yaml: options.configYaml }),
+    config_path: options.configPath ?? '',
+    config_yaml: options.configYaml ?? '',
+    allow_unknown_static_fields: options.allowUnknownStaticFields,
+    reject_unknown_dynamic_fields: options.rejectUnknownDynamicFields,
+    ignore_unknown_dynamic_fields: false,
+    skip_deprecated_logs: false,
+    admin_address_path: options.adminAddressPath ?? '',
+    local_address_ip_version: 'v4',
     log_level: options.logLevel,
+    component_log_level: '',
+    log_format_escaped: false,
+    log_path: '',
+    enable_fine_grain_logging: false,
+    log_stacktrace_single_entry: false,
     service_cluster: options.serviceCluster,
     service_node: options.serviceNode,
     service_zone: options.serviceZone,
@@ -87,7 +108,15 @@ function commandLine(context: AdminContext): JsonObject {
     drain_strategy: options.drainStrategy === 'immediate' ? 'Immediate' : 'Gradual',
     parent_shutdown_time: `${options.parentShutdownTimeMs / 1000}s`,
     mode: 'Serve',
+    disabled_extensions: [],
+    enable_mutex_tracing: false,
+    enable_core_dump: false,
+    restart_epoch: 0,
     disable_hot_restart: true,
+    cpuset_threads: false,
+    socket_mode: 0,
+    stats_tag: [],
     file_flush_interval: `${options.fileFlushIntervalMs / 1000}s`,
+    file_flush_min_size: 0,
   };
 }

@@ -63,14 +63,19 @@ async function answer(
   const endpoint = routes.get(url.pathname);
   const method = request.method ?? 'GET';
   if (endpoint === undefined) {
-    send(response, request, { status: 404, contentType: 'text/plain', body: `invalid path. admin commands are listed at /help\n` });
+    const help = routes.get('/help')!.handle({ method: 'GET', path: '/help', query: new URLSearchParams(), body: '' }, context);
+    send(response, request, { ...help, status: 404, body: typeof help.body === 'string' ? `invalid path. ${help.body}` : '' });
     return;
   }
   // A page of a browser can send a GET anywhere, so that nothing may change by one.
   const allowed = endpoint.mutates ? ['POST'] : ['GET', 'HEAD'];
   if (!allowed.includes(method)) {
     response.setHeader('allow', allowed.join(', '));
-    send(response, request, { status: 405, contentType: 'text/plain', body: `Method ${method} not allowed, ${allowed[0]!} required.\n` });
+    send(response, request, {
+      status: 405,
+      contentType: 'text/plain; charset=UTF-8',
+      body: `Method ${method} not allowed, ${allowed[0]!} required.`,
+    });
     return;
   }
   if (endpoint.mutates && isForeignPage(request)) {

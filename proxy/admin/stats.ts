@@ -15,7 +15,7 @@ export const stats: AdminEndpoint = {
     if (typeof filter === 'string') return text(filter, 400);
     context.refreshStats();
     if (format === 'text') return text(renderStats(context.registry, filter));
-    if (format === 'json') return { status: 200, contentType: 'application/json', body: `${renderStatsJson(context.registry, filter)}\n` };
+    if (format === 'json') return { status: 200, contentType: 'application/json', body: renderStatsJson(context.registry, filter) };
     return text('usage: /stats?format=(text|json|prometheus)\n', 400);
   },
 };

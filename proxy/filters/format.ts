@@ -139,8 +139,9 @@ const OPERATORS: Readonly<Record<string, Operator>> = {
   PROTOCOL: ({ request }) => request.connection.protocol,
   RESPONSE_CODE: ({ response }) => response?.status ?? 0,
   RESPONSE_CODE_DETAILS: ({ request }) => orAbsent(request.info.responseDetails),
-  RESPONSE_FLAGS: ({ request }) => orAbsent(request.info.responseFlags),
-  RESPONSE_FLAGS_LONG: ({ request }) => orAbsent(request.info.responseFlags),
+  // Envoy's flags are a text always: no flag is a dash, in JSON too.
+  RESPONSE_FLAGS: ({ request }) => request.info.responseFlags || '-',
+  RESPONSE_FLAGS_LONG: ({ request }) => request.info.responseFlags || '-',
   CONNECTION_TERMINATION_DETAILS: () => undefined,
   UPSTREAM_TRANSPORT_FAILURE_REASON: ({ request }) => request.info.filterState?.get('upstreamFailure') as string | undefined,
   BYTES_RECEIVED: ({ request }) => request.info.requestBytes,

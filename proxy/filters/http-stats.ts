@@ -35,13 +35,15 @@ export function httpStats(registry: Registry, statPrefix: string): HttpStats {
         http1.inc();
         active.inc();
       },
-      done: ({ response, durationMs }) => {
+      done: ({ request, response, durationMs }) => {
         active.dec();
         timeMs.record(durationMs);
         if (response === undefined) {
           reset.inc();
           return;
         }
+        // Envoy leaves answers to health checks out of these, so that an error rate is about real requests.
+        if (request.info.filterState?.get('healthCheck') === true) return;
         completed.inc();
         byClass[Math.floor(response.status / 100) - 1]?.inc();
       },

@@ -26,7 +26,7 @@ export interface PoolCluster {
   readonly stats: ClusterStats;
 }
 
-export type MakePool = (endpoint: Endpoint, cluster: PoolCluster) => Pool;
+export type MakePool = (endpoint: Member, cluster: PoolCluster) => Pool;
 export type Priority = 'DEFAULT' | 'HIGH';
 
 export interface ClusterDeps extends UpkeepDeps {

@@ -29,6 +29,11 @@ export class Member implements Endpoint {
   /** Answers and failures since it appeared, for `/clusters`. */
   requests = 0;
   failures = 0;
+  /** Requests that got a connection. */
+  started = 0;
+  connectionsTotal = 0;
+  connectionsActive = 0;
+  connectFailures = 0;
   /** The endpoint is in no assignment any more and only finishes what is under way. */
   removed = false;
   readonly #makePool: (member: Member) => Pool;

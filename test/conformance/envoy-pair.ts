@@ -88,6 +88,8 @@ export interface Setup {
   readonly applications?: Readonly<Record<number, Application>>;
   /** Runs before the proxy starts, with its directory. */
   readonly prepare?: (side: Pick<Side, 'directory' | 'moveIn' | 'port'>) => void | Promise<void>;
+  /** Flags beside `-c`. */
+  readonly args?: readonly string[];
   /** Ports in the file that the test serves itself. */
   readonly served?: Readonly<Record<number, number>>;
 }
@@ -122,7 +124,7 @@ export async function startSide(name: Side['name'], program: string, setup: Setu
   };
   const replaced = (from: string): string =>
     from
-      .replaceAll(/port_value: (\d+)/g, (_whole, inFile: string) => `port_value: ${port(Number(inFile))}`)
+      .replaceAll(/("?port_value"?: )(\d+)/g, (_whole, field: string, inFile: string) => `${field}${port(Number(inFile))}`)
       .replaceAll('/etc/mesh', directory);
   const moveIn = (file: string, as: string): void => {
     const target = join(directory, as);
@@ -131,9 +133,9 @@ export async function startSide(name: Side['name'], program: string, setup: Setu
     renameSync(`${target}.tmp`, target);
   };
   await setup.prepare?.({ directory, moveIn, port });
-  const config = join(directory, 'config.yaml');
+  const config = join(directory, setup.file.endsWith('.json') ? 'config.json' : 'config.yaml');
   writeFileSync(config, replaced(text));
-  const child = startProgram(name, program, config);
+  const child = startProgram(name, program, config, setup.args);
   const ask = (inFile: number, options: Ask = {}): Promise<Seen> => askOnce(port(inFile), options, directory);
   const admin: Side['admin'] = async (path, method = 'GET') => {
     const seen = await askOnce(port(9_901), { path, method, host: '127.0.0.1' }, directory, false);
@@ -170,10 +172,10 @@ interface Program {
   readonly stop: () => Promise<void>;
 }
 
-function startProgram(name: Side['name'], program: string, config: string): Program {
+function startProgram(name: Side['name'], program: string, config: string, args: readonly string[] = []): Program {
   const words = name === 'envoy' ? ['--disable-hot-restart', '--concurrency', '1', '-l', 'warning'] : ['-l', 'warning'];
   const [command, before] = name === 'envoy' ? [program, []] : [process.execPath, [MESHWORK, 'proxy']];
-  const child = spawn(command, [...before, '-c', config, ...words], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command, [...before, '-c', config, ...words, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   const keep = (chunk: Buffer): void => {
     output = (output + chunk.toString()).slice(-8_000);
@@ -195,12 +197,13 @@ export async function refusal(
   name: Side['name'],
   program: string,
   text: string,
+  args: readonly string[] = [],
 ): Promise<{ readonly code: number | null; readonly output: string }> {
   const directory = mkdtempSync(join(tmpdir(), 'meshwork-refused-'));
   open.add(() => rmSync(directory, { recursive: true, force: true }));
   const config = join(directory, 'config.yaml');
   writeFileSync(config, text);
-  const child = startProgram(name, program, config);
+  const child = startProgram(name, program, config, args);
   const code = await new Promise<number | null>((resolve) => void child.process.once('close', resolve));
   return { code, output: child.output() };
 }

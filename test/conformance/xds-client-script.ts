@@ -6,7 +6,7 @@ import type { ClientEvent, ClientUpdate } from '../../xds/session/client.ts';
 import type { DiscoveryRequest, Mode, WireResource } from '../../xds/session/messages.ts';
 import { testNode } from '../../xds/session/testing.ts';
 import { shortName } from '../../xds/session/type-urls.ts';
-import { TYPES, resource } from './xds-script.ts';
+import { playSteps, TYPES, resource } from './xds-script.ts';
 import type { Type } from './xds-script.ts';
 
 export type ClientStep =
@@ -36,15 +36,7 @@ export interface ClientRow {
 
 export function playClient(row: ClientRow): void {
   const player = new ClientPlayer(row.mode);
-  row.steps.forEach((step, index) => {
-    try {
-      player.play(step);
-    } catch (error) {
-      throw new Error(`step ${index + 1} ${JSON.stringify(step)}: ${error instanceof Error ? error.message : String(error)}`, {
-        cause: error,
-      });
-    }
-  });
+  playSteps(row.steps, (step) => player.play(step));
 }
 
 class ClientPlayer {

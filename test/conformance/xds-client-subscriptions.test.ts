@@ -1,6 +1,6 @@
 /** The rules of the xDS protocol of subscriptions, existence and flow that bind a client, by their numbers in the project's reference, as scripts against the pure session. */
-import { describe, test } from '@jest/globals';
 import { playClient } from './xds-client-script.ts';
+import { declareRules } from './xds-script.ts';
 import type { ClientRow } from './xds-client-script.ts';
 
 const ROWS: readonly ClientRow[] = [
@@ -364,6 +364,4 @@ const ROWS: readonly ClientRow[] = [
   },
 ];
 
-describe('an xDS client asks', () => {
-  for (const row of ROWS) test(`rule ${row.rule}, ${row.mode}: ${row.behaviour}`, () => playClient(row));
-});
+declareRules('an xDS client asks', ROWS, playClient);

@@ -1,5 +1,5 @@
 /** Scripts for the rules of xDS: requests, publishes and time as one-line steps against a server session, responses as text. */
-import { expect } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { ManualClock } from '../../lib/clock.ts';
 import type { DiscoveryResponse, EncodedResource, Mode, NodeInfo } from '../../xds/session/messages.ts';
 import { StreamError } from '../../xds/session/messages.ts';
@@ -33,6 +33,8 @@ export type ServerStep =
   /** All that the session sends now, in order: `CDS a=1 b=1`, in delta mode removals as `-b`, heartbeats as `a~`. */
   | readonly ['gets', ...string[]]
   | readonly ['event', Partial<ServerEvent>]
+  /** The server's view of the type, in CSDS's words, with the error after it where there is one. */
+  | readonly ['state', Type, string]
   | readonly ['wait', number];
 
 export interface ServerRow {
@@ -44,17 +46,32 @@ export interface ServerRow {
   readonly steps: readonly ServerStep[];
 }
 
-/** Plays the steps of a row; fails at the first one that does not hold, naming it. */
-export function playServer(row: ServerRow): void {
-  const player = new ServerPlayer(row);
-  row.steps.forEach((step, index) => {
+/** Plays the steps in order; fails at the first one that does not hold, naming it. */
+export function playSteps<Step>(steps: readonly Step[], play: (step: Step) => void): void {
+  steps.forEach((step, index) => {
     try {
-      player.play(step);
+      play(step);
     } catch (error) {
       throw new Error(`step ${index + 1} ${JSON.stringify(step)}: ${error instanceof Error ? error.message : String(error)}`, {
         cause: error,
       });
     }
+  });
+}
+
+export function playServer(row: ServerRow): void {
+  const player = new ServerPlayer(row);
+  playSteps(row.steps, (step) => player.play(step));
+}
+
+/** Declares a table of rows as tests that are called by rule, mode and behaviour. */
+export function declareRules<Row extends { readonly rule: number; readonly mode: Mode; readonly behaviour: string }>(
+  who: string,
+  rows: readonly Row[],
+  play: (row: Row) => void,
+): void {
+  describe(who, () => {
+    for (const row of rows) test(`rule ${row.rule}, ${row.mode}: ${row.behaviour}`, () => play(row));
   });
 }
 
@@ -100,6 +117,10 @@ class ServerPlayer {
         return expect(this.#drain()).toEqual(step.slice(1));
       case 'event':
         return expect(this.#events.at(-1)).toMatchObject(step[1]);
+      case 'state': {
+        const type = this.#session.status().find(({ typeUrl }) => typeUrl === TYPES[step[1]]);
+        return expect([type?.state, type?.error].join(' ').trim()).toBe(step[2]);
+      }
       case 'wait':
         return this.#clock.advance(step[1]);
       case 'refused': {

@@ -1,7 +1,6 @@
 /** The rules of the xDS protocol that bind a server in delta mode, by their numbers in the project's reference. */
-import { describe, test } from '@jest/globals';
 import { testNode } from '../../xds/session/testing.ts';
-import { playServer } from './xds-script.ts';
+import { declareRules, playServer } from './xds-script.ts';
 import type { ServerRow } from './xds-script.ts';
 
 const DELTA: readonly Omit<ServerRow, 'mode'>[] = [
@@ -391,6 +390,8 @@ const DELTA: readonly Omit<ServerRow, 'mode'>[] = [
   },
 ];
 
-describe('a delta server', () => {
-  for (const row of DELTA) test(`rule ${row.rule}: ${row.behaviour}`, () => playServer({ ...row, mode: 'delta' }));
-});
+declareRules(
+  'a delta server',
+  DELTA.map((row) => ({ ...row, mode: 'delta' as const })),
+  playServer,
+);

@@ -1,7 +1,6 @@
 /** The rules of the xDS protocol that bind a server, by their numbers in the project's reference, as scripts against the pure session. */
-import { describe, test } from '@jest/globals';
 import { testNode } from '../../xds/session/testing.ts';
-import { playServer } from './xds-script.ts';
+import { declareRules, playServer } from './xds-script.ts';
 import type { ServerRow } from './xds-script.ts';
 
 const SOTW: readonly Omit<ServerRow, 'mode'>[] = [
@@ -347,6 +346,8 @@ const SOTW: readonly Omit<ServerRow, 'mode'>[] = [
   },
 ];
 
-describe('a state-of-the-world server', () => {
-  for (const row of SOTW) test(`rule ${row.rule}: ${row.behaviour}`, () => playServer({ ...row, mode: 'sotw' }));
-});
+declareRules(
+  'a state-of-the-world server',
+  SOTW.map((row) => ({ ...row, mode: 'sotw' as const })),
+  playServer,
+);

@@ -96,6 +96,8 @@ test('a rejected push keeps the last good config and shows resource and field, a
   const client = wholeClient(running);
   await eventually('the weights arrive', () => JSON.stringify(weights(client)) === '[90,10]');
   await settledProxy(running, 'probe.default');
+  // Else the first change and the next one are published together, and both are said to have touched every type.
+  await running.publisher.settled();
   const name = [...client.resources.get(ROUTE_TYPE)!.keys()][0]!;
   client.rejecting.set(ROUTE_TYPE, [{ name, message: 'virtual_hosts[0].routes[0].route.weighted_clusters: the sum must not be 70' }]);
   const written = await running.call('PUT', '/api/v1/resources/HTTPRoute/default/reviews', ROUTE(30, 40), { 'if-match': '*' });

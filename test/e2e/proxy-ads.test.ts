@@ -1,8 +1,6 @@
-import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { afterEach, expect, test } from '@jest/globals';
-import { encodeResource } from '../../xds/resources/index.ts';
-import { parseResourceFile } from '../../xds/resources/resource-file.ts';
+import { TYPE_URLS } from '../../xds/resources/index.ts';
 import { closeAll as closePlanes, controlPlane } from '../../xds/stream-testing.ts';
 import {
   address,
@@ -10,6 +8,9 @@ import {
   call,
   closeAll,
   cluster,
+  edsCluster,
+  RDS,
+  wire,
   httpListener,
   manager,
   onEnd,
@@ -23,7 +24,6 @@ import {
 import type { Json, TestProxy } from './proxy-harness.ts';
 import type { TestControlPlane } from '../../xds/stream-testing.ts';
 import type { EncodedResource } from '../../xds/session/messages.ts';
-import type { Kind } from '../../xds/resources/index.ts';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 
@@ -32,30 +32,6 @@ afterEach(async () => {
   await closeAll();
 });
 
-const TYPES: Record<Kind, string> = {
-  listener: 'envoy.config.listener.v3.Listener',
-  route: 'envoy.config.route.v3.RouteConfiguration',
-  cluster: 'envoy.config.cluster.v3.Cluster',
-  endpoints: 'envoy.config.endpoint.v3.ClusterLoadAssignment',
-  secret: 'envoy.extensions.transport_sockets.tls.v3.Secret',
-};
-
-/** A resource as a control plane sends it. */
-function wire(kind: Kind, json: Json): EncodedResource {
-  const text = JSON.stringify({ resources: [{ '@type': `type.googleapis.com/${TYPES[kind]}`, ...json }] });
-  const { resources, errors } = parseResourceFile(text, { format: 'json', file: 'test', kind });
-  if (errors[0] !== undefined) throw errors[0];
-  const { typeUrl, name, bytes } = encodeResource(kind, resources[0]!.resource as never);
-  return { typeUrl, name, bytes, version: createHash('sha256').update(bytes).digest('hex').slice(0, 12) };
-}
-
-const RDS: Json = { rds: { route_config_name: 'routes', config_source: { ads: {}, resource_api_version: 'V3' } } };
-const eds = (name: string): Json => ({
-  name,
-  type: 'EDS',
-  connect_timeout: '1s',
-  eds_cluster_config: { eds_config: { ads: {}, resource_api_version: 'V3' } },
-});
 const listener = (port = 0): Json => ({
   ...httpListener('out', { ...RDS, upgrade_configs: [{ upgrade_type: 'websocket' }] }),
   address: address(port),
@@ -63,7 +39,10 @@ const listener = (port = 0): Json => ({
 });
 const routeConfig = (list: Json[]): Json => ({ ...routes(list), name: 'routes' });
 
-async function startDriven(plane: TestControlPlane, options: { delta?: boolean; ready?: boolean } = {}): Promise<TestProxy> {
+async function startDriven(
+  plane: TestControlPlane,
+  options: { delta?: boolean; ready?: boolean; argv?: string[] } = {},
+): Promise<TestProxy> {
   const [host, port] = plane.target.split(':');
   const ads = { ads: {}, resource_api_version: 'V3', initial_fetch_timeout: '0s' };
   return startTestProxy(
@@ -90,7 +69,7 @@ async function startDriven(plane: TestControlPlane, options: { delta?: boolean; 
         ],
       },
     },
-    { ready: options.ready ?? true },
+    { ready: options.ready ?? true, argv: options.argv ?? [] },
   );
 }
 
@@ -106,7 +85,7 @@ function http2(): Json {
 for (const delta of [true, false]) {
   test(`${delta ? 'delta' : 'state of the world'}: a proxy starts from its control plane, follows changes, and loses nothing when it goes away`, async () => {
     const [one, two] = [await startApp('one'), await startApp('two')];
-    const base = [wire('cluster', eds('app')), wire('listener', listener()), wire('route', routeConfig([routeTo('app')]))];
+    const base = [wire('cluster', edsCluster('app')), wire('listener', listener()), wire('route', routeConfig([routeTo('app')]))];
     const plane = await controlPlane([...base, wire('endpoints', assignment('app', [one.port]))]);
     const proxy = await startDriven(plane, { delta });
     expect((await call(proxy.port(), '/')).body).toBe('one');
@@ -127,16 +106,21 @@ for (const delta of [true, false]) {
 test('a bad resource is named in the NACK, its last good version and its good siblings serve', async () => {
   const app = await startApp('app');
   const endpoints = [wire('endpoints', assignment('app', [app.port])), wire('endpoints', assignment('other', [app.port]))];
-  const good = [wire('cluster', eds('app')), wire('listener', listener()), ...endpoints];
+  const good = [wire('cluster', edsCluster('app')), wire('listener', listener()), ...endpoints];
   const plane = await controlPlane([...good, wire('route', routeConfig([routeTo('app', '/a')]))]);
   const proxy = await startDriven(plane);
   expect((await call(proxy.port(), '/a')).status).toBe(200);
 
-  const broken = wire('cluster', { ...eds('broken'), type: 'ORIGINAL_DST', lb_policy: 'CLUSTER_PROVIDED', eds_cluster_config: undefined });
+  const broken = wire('cluster', {
+    ...edsCluster('broken'),
+    type: 'ORIGINAL_DST',
+    lb_policy: 'CLUSTER_PROVIDED',
+    eds_cluster_config: undefined,
+  });
   plane.publish([
     ...good,
     broken,
-    wire('cluster', eds('other')),
+    wire('cluster', edsCluster('other')),
     wire('route', routeConfig([routeTo('app', '/a'), routeTo('other', '/b')])),
   ]);
   await until(() => plane.events.some((event) => event.kind === 'nacked'), 'the NACK came');
@@ -149,10 +133,35 @@ test('a bad resource is named in the NACK, its last good version and its good si
   expect(stats).toBe('cluster_manager.cds.update_rejected: 1\n');
 });
 
+test('unknown fields are taken with a debug line, and rejected by --reject-unknown-dynamic-fields', async () => {
+  const app = await startApp('app');
+  const good = wire('cluster', edsCluster('app'));
+  // Field 9999 with the number 1.
+  const strange = { ...good, bytes: Buffer.concat([good.bytes, Buffer.from([0xf8, 0xf0, 0x04, 0x01])]), version: 'strange' };
+  const rest = [
+    wire('endpoints', assignment('app', [app.port])),
+    wire('route', routeConfig([routeTo('app')])),
+    wire('listener', listener()),
+  ];
+  const tolerant = await controlPlane([strange, ...rest]);
+  const proxy = await startDriven(tolerant);
+  expect((await call(proxy.port(), '/')).body).toBe('app');
+
+  const plane = await controlPlane([good, ...rest]);
+  const strict = await startDriven(plane, { argv: ['--reject-unknown-dynamic-fields'] });
+  plane.publish([strange, ...rest]);
+  await until(() => plane.events.some((event) => event.kind === 'nacked'), 'the NACK came');
+
+  expect(plane.events.find((event) => event.kind === 'nacked')).toMatchObject({
+    message: expect.stringMatching(/app: clusters "app": unknown fields are not taken: unknown field #9999 is ignored/),
+  });
+  expect((await call(strict.port(), '/')).body).toBe('app');
+});
+
 test('an address that is taken is a NACK, and the listener that was there stays', async () => {
   const app = await startApp('app');
   const rest = [
-    wire('cluster', eds('app')),
+    wire('cluster', edsCluster('app')),
     wire('endpoints', assignment('app', [app.port])),
     wire('route', routeConfig([routeTo('app')])),
   ];
@@ -176,11 +185,11 @@ test('an address that is taken is a NACK, and the listener that was there stays'
 
 test('a route waits for the cluster that it names, and no request sees the one without the other', async () => {
   const [one, two] = [await startApp('one'), await startApp('two')];
-  const base = [wire('cluster', eds('one')), wire('listener', listener()), wire('endpoints', assignment('one', [one.port]))];
+  const base = [wire('cluster', edsCluster('one')), wire('listener', listener()), wire('endpoints', assignment('one', [one.port]))];
   const plane = await controlPlane([...base, wire('route', routeConfig([routeTo('one')]))]);
   const proxy = await startDriven(plane);
 
-  const next = [...base, wire('cluster', eds('two')), wire('route', routeConfig([routeTo('two')]))];
+  const next = [...base, wire('cluster', edsCluster('two')), wire('route', routeConfig([routeTo('two')]))];
   plane.publish(next);
   await until(async () => (await proxy.admin('/config_dump')).text.includes('"dynamic_warming_clusters"'), 'the cluster warms');
   for (let i = 0; i < 10; i++) expect((await call(proxy.port(), '/')).body).toBe('one');
@@ -203,7 +212,7 @@ test('a WebSocket lives across 100 route pushes and a listener push', async () =
     return new Promise<void>((resolve) => void app.close(() => resolve()));
   });
   const port = (app.address() as AddressInfo).port;
-  const base = [wire('cluster', eds('app')), wire('endpoints', assignment('app', [port]))];
+  const base = [wire('cluster', edsCluster('app')), wire('endpoints', assignment('app', [port]))];
   const at = (version: number): EncodedResource =>
     wire('route', routeConfig([routeTo('app'), { match: { prefix: `/${version}` }, direct_response: { status: 200 } }]));
   const plane = await controlPlane([...base, wire('listener', listener()), at(0)]);
@@ -233,8 +242,8 @@ test('a WebSocket lives across 100 route pushes and a listener push', async () =
 test('requests inside a CONNECT tunnel that was opened before a push take the routes of after it', async () => {
   const [one, two] = [await startApp('one'), await startApp('two')];
   const clusters = [
-    wire('cluster', eds('one')),
-    wire('cluster', eds('two')),
+    wire('cluster', edsCluster('one')),
+    wire('cluster', edsCluster('two')),
     wire('endpoints', assignment('one', [one.port])),
     wire('endpoints', assignment('two', [two.port])),
   ];
@@ -261,7 +270,7 @@ test('a removed listener stops accepting at once and lets its requests finish', 
     release = () => response.end('late');
   });
   const rest = [
-    wire('cluster', eds('app')),
+    wire('cluster', edsCluster('app')),
     wire('endpoints', assignment('app', [app.port])),
     wire('route', routeConfig([routeTo('app')])),
   ];
@@ -284,7 +293,7 @@ test('a removed listener stops accepting at once and lets its requests finish', 
 test('config_dump has the shape of Envoy: order, states and masks', async () => {
   const app = await startApp('app');
   const plane = await controlPlane([
-    wire('cluster', eds('app')),
+    wire('cluster', edsCluster('app')),
     wire('endpoints', assignment('app', [app.port])),
     wire('listener', listener()),
     wire('route', routeConfig([routeTo('app')])),
@@ -307,12 +316,12 @@ test('config_dump has the shape of Envoy: order, states and masks', async () => 
   ]);
   expect(all.configs[1]!['static_clusters']).toHaveLength(1);
   expect(all.configs[3]!['dynamic_listeners']).toMatchObject([
-    { name: 'out', active_state: { listener: { '@type': `type.googleapis.com/${TYPES.listener}`, name: 'out' } } },
+    { name: 'out', active_state: { listener: { '@type': TYPE_URLS.listener, name: 'out' } } },
   ]);
   expect(clusters.configs).toEqual([
     {
       '@type': 'type.googleapis.com/envoy.admin.v3.ClustersConfigDump.DynamicCluster',
-      cluster: { '@type': `type.googleapis.com/${TYPES.cluster}`, name: 'app' },
+      cluster: { '@type': TYPE_URLS.cluster, name: 'app' },
     },
   ]);
   expect((await proxy.admin('/quitquitquit')).status).toBe(405);

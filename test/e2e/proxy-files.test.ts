@@ -18,20 +18,16 @@ import {
   startTestProxy,
   until,
 } from './proxy-harness.ts';
+import { TYPE_URLS } from '../../xds/resources/index.ts';
+import type { Kind } from '../../xds/resources/index.ts';
 import type { Json } from './proxy-harness.ts';
 
 afterEach(closeAll);
 
-const TYPES = {
-  listener: 'envoy.config.listener.v3.Listener',
-  cluster: 'envoy.config.cluster.v3.Cluster',
-  secret: 'envoy.extensions.transport_sockets.tls.v3.Secret',
-};
-
 /** Files of resources that are moved into their place, as Envoy wants it. */
 function directory(): {
   path: (name: string) => string;
-  write: (name: string, kind: keyof typeof TYPES, version: string, resources: Json[]) => void;
+  write: (name: string, kind: Kind, version: string, resources: Json[]) => void;
   put: (name: string, text: string) => void;
 } {
   const root = mkdtempSync(join(tmpdir(), 'meshwork-files-'));
@@ -48,7 +44,7 @@ function directory(): {
         name,
         JSON.stringify({
           version_info: version,
-          resources: resources.map((resource) => ({ '@type': `type.googleapis.com/${TYPES[kind]}`, ...resource })),
+          resources: resources.map((resource) => ({ '@type': TYPE_URLS[kind], ...resource })),
         }),
       ),
   };

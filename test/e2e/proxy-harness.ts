@@ -1,4 +1,5 @@
 /** What the end-to-end tests of the proxy share: applications, proxies from a bootstrap, raw clients, and a check that nothing is left behind. */
+import { createHash } from 'node:crypto';
 import { createServer, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,6 +8,10 @@ import { join } from 'node:path';
 import { silentLog } from '../../lib/log.ts';
 import { startProxy } from '../../proxy/main.ts';
 import type { RunningProxy } from '../../proxy/main.ts';
+import { encodeResource, TYPE_URLS } from '../../xds/resources/index.ts';
+import type { Kind } from '../../xds/resources/index.ts';
+import { parseResourceFile } from '../../xds/resources/resource-file.ts';
+import type { EncodedResource } from '../../xds/session/messages.ts';
 import type { IncomingHttpHeaders, RequestListener, Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 
@@ -217,4 +222,25 @@ export function cluster(name: string, ports: readonly number[], more: Json = {})
 
 export function assignment(name: string, ports: readonly number[]): Json {
   return { cluster_name: name, endpoints: [{ lb_endpoints: ports.map((port) => ({ endpoint: { address: address(port) } })) }] };
+}
+
+// ---- resources of a control plane -----------------------------------------------------------------------------------
+
+/** A resource as a control plane sends it. */
+export function wire(kind: Kind, json: Json): EncodedResource {
+  const text = JSON.stringify({ resources: [{ '@type': TYPE_URLS[kind], ...json }] });
+  const { resources, errors } = parseResourceFile(text, { format: 'json', file: 'test', kind });
+  if (errors[0] !== undefined) throw errors[0];
+  const { typeUrl, name, bytes } = encodeResource(kind, resources[0]!.resource as never);
+  return { typeUrl, name, bytes, version: createHash('sha256').update(bytes).digest('hex').slice(0, 12) };
+}
+
+/** From the control plane that the bootstrap names. */
+export const ADS_SOURCE: Json = { ads: {}, resource_api_version: 'V3' };
+
+/** Settings of a connection manager whose routes come from the control plane, under the name `routes`. */
+export const RDS: Json = { rds: { route_config_name: 'routes', config_source: ADS_SOURCE } };
+
+export function edsCluster(name: string): Json {
+  return { name, type: 'EDS', connect_timeout: '1s', eds_cluster_config: { eds_config: ADS_SOURCE } };
 }

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,15 +5,17 @@ import { afterEach, expect, test } from '@jest/globals';
 import { testCa, testLeaf } from '../../certs/testing.ts';
 import { freePorts } from '../../cli/ports.ts';
 import { STATE_FILE } from '../../proxy/state.ts';
-import { encodeResource } from '../../xds/resources/index.ts';
-import { parseResourceFile } from '../../xds/resources/resource-file.ts';
 import { closeAll as closePlanes, controlPlane } from '../../xds/stream-testing.ts';
 import {
   address,
   assignment,
   call,
+  ADS_SOURCE,
   closeAll,
   cluster,
+  edsCluster,
+  RDS,
+  wire,
   httpListener,
   onEnd,
   routes,
@@ -24,7 +25,6 @@ import {
   until,
 } from './proxy-harness.ts';
 import type { Json, TestProxy } from './proxy-harness.ts';
-import type { Kind } from '../../xds/resources/index.ts';
 import type { EncodedResource } from '../../xds/session/messages.ts';
 
 afterEach(async () => {
@@ -32,30 +32,12 @@ afterEach(async () => {
   await closeAll();
 });
 
-const TYPES: Record<Kind, string> = {
-  listener: 'envoy.config.listener.v3.Listener',
-  route: 'envoy.config.route.v3.RouteConfiguration',
-  cluster: 'envoy.config.cluster.v3.Cluster',
-  endpoints: 'envoy.config.endpoint.v3.ClusterLoadAssignment',
-  secret: 'envoy.extensions.transport_sockets.tls.v3.Secret',
-};
-
-function wire(kind: Kind, json: Json): EncodedResource {
-  const text = JSON.stringify({ resources: [{ '@type': `type.googleapis.com/${TYPES[kind]}`, ...json }] });
-  const { resources, errors } = parseResourceFile(text, { format: 'json', file: 'test', kind });
-  if (errors[0] !== undefined) throw errors[0];
-  const { typeUrl, name, bytes } = encodeResource(kind, resources[0]!.resource as never);
-  return { typeUrl, name, bytes, version: createHash('sha256').update(bytes).digest('hex').slice(0, 12) };
-}
-
-const ADS = { ads: {}, resource_api_version: 'V3' };
-
 /** A listener with its route, a cluster and its endpoint, all as resources of their own. */
 function published(appPort: number, listener: Json = {}): EncodedResource[] {
   return [
-    wire('listener', { ...httpListener('out', { rds: { route_config_name: 'routes', config_source: ADS } }), ...listener }),
+    wire('listener', { ...httpListener('out', RDS), ...listener }),
     wire('route', { ...routes([routeTo('app')]), name: 'routes' }),
-    wire('cluster', { name: 'app', type: 'EDS', connect_timeout: '1s', eds_cluster_config: { eds_config: ADS } }),
+    wire('cluster', edsCluster('app')),
     wire('endpoints', assignment('app', [appPort])),
   ];
 }
@@ -67,7 +49,7 @@ function stateDirectory(): string {
 }
 
 function startDriven(port: number, stateDir: string, ready = true): Promise<TestProxy> {
-  const source = { ...ADS, initial_fetch_timeout: '0s' };
+  const source = { ...ADS_SOURCE, initial_fetch_timeout: '0s' };
   const api = { api_type: 'DELTA_GRPC', transport_api_version: 'V3', grpc_services: [{ envoy_grpc: { cluster_name: 'xds' } }] };
   return startTestProxy(
     {
@@ -152,10 +134,10 @@ test('a state whose certificate is over is not used: nothing listens, nothing go
     name: 'envoy.transport_sockets.tls',
     typed_config: {
       '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext',
-      common_tls_context: { tls_certificate_sds_secret_configs: [{ name: 'me', sds_config: ADS }] },
+      common_tls_context: { tls_certificate_sds_secret_configs: [{ name: 'me', sds_config: ADS_SOURCE }] },
     },
   };
-  const plain = httpListener('out', { rds: { route_config_name: 'routes', config_source: ADS } });
+  const plain = httpListener('out', RDS);
   const chain = { ...(plain['filter_chains'] as Json[])[0]!, transport_socket: socket };
   const secret = {
     name: 'me',

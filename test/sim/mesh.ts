@@ -9,30 +9,16 @@ import { ServerSession } from '../../xds/session/server.ts';
 import type { ResourceSet } from '../../xds/session/server.ts';
 import { testNode, testResource, testSet } from '../../xds/session/testing.ts';
 import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, PUSH_ORDER, ROUTE_TYPE, shortName } from '../../xds/session/type-urls.ts';
-import { ConsistentView } from '../../xds/session/view.ts';
-import type { ResourceKey } from '../../xds/session/view.ts';
+import { EMPTY_SNAPSHOT } from '../../xds/snapshot.ts';
+import type { Snapshot } from '../../xds/snapshot.ts';
+import { clustersOfRoute, routesOfListener, warm } from '../../proxy/warming.ts';
+import { asResource, asSnapshot, inForceOf } from './in-force.ts';
+import type { Content } from './in-force.ts';
 
-/** Content of a resource: when it was written, and the names that it points at. */
-export interface Content {
-  readonly epoch: number;
-  readonly refs: readonly string[];
-}
+export type { Content } from './in-force.ts';
 
 /** So long that no simulated client is given up for slow: then nothing may be torn at all. */
 export const SERVER_HOLD_MS = 1_000_000;
-
-/** What each type points at. */
-const POINTS_AT: Readonly<Record<string, string | undefined>> = {
-  [LISTENER_TYPE]: ROUTE_TYPE,
-  [ROUTE_TYPE]: CLUSTER_TYPE,
-  [CLUSTER_TYPE]: undefined,
-  [ENDPOINT_TYPE]: undefined,
-};
-
-export function referencesOf(typeUrl: string, content: Content): ResourceKey[] {
-  const target = POINTS_AT[typeUrl];
-  return target === undefined ? [] : content.refs.map((name) => ({ typeUrl: target, name }));
-}
 
 /** The truth: always whole, so that a torn picture anywhere else is somebody's mistake. */
 export class SimWorld {
@@ -121,7 +107,8 @@ export interface SimOptions {
 /** One proxy and its link to the server. Every invariant is checked where a client applies something; a breach throws. */
 export class SimClient {
   readonly accepted = new Map<string, Map<string, Content>>();
-  readonly view: ConsistentView<Content>;
+  /** What the sidecar's own warming lets come into force. */
+  inForce: Snapshot = EMPTY_SNAPSHOT;
   readonly #options: SimOptions;
   readonly #session: ClientSession;
   readonly #newest = new Map<string, number>();
@@ -148,12 +135,6 @@ export class SimClient {
       },
     });
     for (const typeUrl of PUSH_ORDER) this.accepted.set(typeUrl, new Map());
-    this.view = new ConsistentView<Content>({
-      clock: options.clock,
-      references: referencesOf,
-      onChange: () => this.#checkView(),
-      holdMsMax: 1e9,
-    });
     this.#session.subscribe(CLUSTER_TYPE, ['*']);
     this.#session.subscribe(LISTENER_TYPE, ['*']);
   }
@@ -241,8 +222,8 @@ export class SimClient {
     for (const name of update.removals) accepted.delete(name);
     this.rejections += problems.length;
     this.#checkAccepted();
-    this.view.apply(update.typeUrl, good, update.removals);
     this.#follow();
+    this.#warm();
     this.#session.settle(update, problems);
     return true;
   }
@@ -256,10 +237,12 @@ export class SimClient {
         if (have.has(name) && this.#rejected.get(`${typeUrl} ${name}`) === content.epoch) continue;
         if (have.get(name)?.epoch !== content.epoch)
           return `${shortName(typeUrl)} ${name}: has ${have.get(name)?.epoch}, should have ${content.epoch}`;
-        if (this.view.get(typeUrl, name)?.epoch !== content.epoch) return `${shortName(typeUrl)} ${name}: accepted and not in force`;
+        if (inForceOf(this.inForce, typeUrl).get(name) !== asResource(typeUrl, name, have.get(name)!))
+          return `${shortName(typeUrl)} ${name}: accepted and not in force`;
       }
       for (const name of have.keys()) if (!wanted.has(name)) return `${shortName(typeUrl)} ${name}: should be gone`;
-      for (const name of this.view.names(typeUrl)) if (!wanted.has(name)) return `${shortName(typeUrl)} ${name}: should not be in force`;
+      for (const name of inForceOf(this.inForce, typeUrl).keys())
+        if (!wanted.has(name)) return `${shortName(typeUrl)} ${name}: should not be in force`;
     }
     return undefined;
   }
@@ -293,7 +276,13 @@ export class SimClient {
       this.accepted.get(typeUrl)!.delete(name);
       this.#newest.delete(`${typeUrl} ${name}`);
     }
-    this.view.apply(typeUrl, [], gone);
+  }
+
+  /** Nothing is given up here: what waits, waits for as long as it takes. */
+  #warm(): void {
+    const target = asSnapshot((typeUrl) => this.accepted.get(typeUrl)!);
+    this.inForce = warm(target, this.inForce, new Set()).snapshot;
+    this.#checkInForce();
   }
 
   #take<M extends DiscoveryRequest | DiscoveryResponse>(queue: M[]): M | undefined {
@@ -325,10 +314,10 @@ export class SimClient {
     throw new Error(`${this.#options.mode} client: ${message}\n${this.#history.join('\n')}\n`);
   }
 
-  /** On an ordered stream the server alone keeps routes whole, without any help from the view. */
+  /** On an ordered stream the server alone keeps routes whole, without any help from warming. */
   #checkAccepted(): void {
     if (this.#options.reorder) return;
-    // In state-of-the-world mode no server knows what a client that comes back still has: there only the view helps.
+    // In state-of-the-world mode no server knows what a client that comes back still has: there only warming helps.
     if (this.#options.mode === 'sotw' && this.#broken) return;
     const clusters = this.accepted.get(CLUSTER_TYPE)!;
     for (const [name, route] of this.accepted.get(ROUTE_TYPE)!) {
@@ -337,16 +326,16 @@ export class SimClient {
     }
   }
 
-  #checkView(): void {
-    for (const typeUrl of [LISTENER_TYPE, ROUTE_TYPE]) {
-      for (const name of this.view.names(typeUrl)) {
-        for (const key of referencesOf(typeUrl, this.view.get(typeUrl, name)!)) {
-          if (this.view.get(key.typeUrl, key.name) === undefined) {
-            this.#breach(`in force: ${shortName(typeUrl)} ${name} points at ${shortName(key.typeUrl)} ${key.name}, which is not`);
-          }
-        }
-      }
-    }
+  #checkInForce(): void {
+    const { listeners, routes, clusters, endpoints } = this.inForce;
+    const check = (from: string, to: string, there: boolean): void => {
+      if (!there) this.#breach(`in force: ${from} points at ${to}, which is not`);
+    };
+    for (const [name, listener] of listeners)
+      for (const route of routesOfListener(listener)) check(`listener ${name}`, `route ${route}`, routes.has(route));
+    for (const [name, route] of routes)
+      for (const cluster of clustersOfRoute(route)) check(`route ${name}`, `cluster ${cluster}`, clusters.has(cluster));
+    for (const name of clusters.keys()) check(`cluster ${name}`, 'its endpoints', endpoints.has(name));
   }
 }
 

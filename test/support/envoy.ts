@@ -70,6 +70,7 @@ export interface EnvoySpec {
   readonly transport?: 'tls' | 'plaintext';
   /** Default `DELTA_GRPC`. */
   readonly api?: 'DELTA_GRPC' | 'GRPC';
+  readonly locality?: { readonly region: string; readonly zone: string };
   /** Fixed ports; free ones otherwise. */
   readonly outboundPort?: number;
 }
@@ -117,6 +118,7 @@ export async function startEnvoy(api: ApiClient, spec: EnvoySpec): Promise<Runni
       ports: { http: application.port },
       labels: { version: spec.version ?? 'v1' },
       serviceAccount: spec.serviceAccount ?? spec.name,
+      ...(spec.locality === undefined ? {} : { locality: spec.locality }),
       sidecar: { inboundPort, outboundPort, adminPort },
       ttlSeconds: 30,
     },

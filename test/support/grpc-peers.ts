@@ -30,15 +30,15 @@ export interface EchoServer {
   stop(): void;
 }
 
-/** Answers every call with its name; `Hold` only after `release`. */
-export async function startEcho(name: string): Promise<EchoServer> {
+/** Answers every call with its name; `Hold` only after `release`. Port 0 = a free one. */
+export async function startEcho(name: string, wanted = 0): Promise<EchoServer> {
   const waiting = new Set<() => void>();
   const answer: grpc.handleUnaryCall<Buffer, Buffer> = (_call, reply) => reply(null, Buffer.from(name));
   const hold: grpc.handleUnaryCall<Buffer, Buffer> = (_call, reply) => void waiting.add(() => reply(null, Buffer.from(name)));
   const server = new grpc.Server();
   server.addService(ECHO, { Ping: answer, Other: answer, Hold: hold });
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
+    server.bindAsync(`127.0.0.1:${wanted}`, grpc.ServerCredentials.createInsecure(), (error, bound) =>
       error === null ? resolve(bound) : reject(error),
     );
   });
@@ -60,11 +60,14 @@ export interface Agent {
   stop(): void;
 }
 
+/** Where the clients say that they are. */
+export const CLIENT_LOCALITY = { region: 'eu', zone: 'eu-1' };
+
 /** The environment of a client whose control plane is at this port. */
 function environment(xdsPort: number, nodeId: string): NodeJS.ProcessEnv {
   const bootstrap = {
     xds_servers: [{ server_uri: `127.0.0.1:${xdsPort}`, channel_creds: [{ type: 'insecure' }] }],
-    node: { id: nodeId, locality: {} },
+    node: { id: nodeId, locality: CLIENT_LOCALITY },
   };
   return { ...process.env, GRPC_XDS_BOOTSTRAP_CONFIG: JSON.stringify(bootstrap) };
 }

@@ -5,7 +5,7 @@ import { freePorts } from '../../cli/ports.ts';
 import { FETCH_STATUS_METHOD } from '../../xds/resources/client-status.ts';
 import type { ClientState } from '../../xds/client-status.ts';
 import { HEALTH_CODEC } from '../../xds/health.ts';
-import { startEcho } from './grpc-peers.ts';
+import { CLIENT_LOCALITY, startEcho } from './grpc-peers.ts';
 import type { Agent, EchoServer } from './grpc-peers.ts';
 import { cleanUp, eventually, startForTest, temporaryDirectory } from '../e2e/control-plane-harness.ts';
 import type { Running } from '../e2e/control-plane-harness.ts';
@@ -16,7 +16,7 @@ const NODE = 'client.default';
 
 let running: Running;
 let agent: Agent;
-let echoes: readonly [EchoServer, EchoServer];
+let echoes: [EchoServer, EchoServer];
 let restart: () => Promise<void>;
 
 const service = (name: string, selector: Record<string, string>): object => ({
@@ -222,6 +222,47 @@ export function proxylessSuite(startAgent: (xdsPort: number, nodeId: string) => 
 
     expect(Object.keys(counts).sort()).toEqual(['v1', 'v2']);
   }, 90_000);
+
+  test('priority failover: the own zone has all calls; the next place takes over when nobody is left there, well or reachable, and gives them back', async () => {
+    await apply({
+      apiVersion: 'meshwork.dev/v1alpha1',
+      kind: 'BackendPolicy',
+      metadata: { name: 'echo' },
+      spec: { targetRefs: [{ kind: 'Service', name: 'echo' }], loadBalancing: { localityFailover: true } },
+    });
+    const near = (more: object = {}): object => workload('v1', echoes[0].port, { locality: CLIENT_LOCALITY, ...more });
+    await apply(near());
+    await apply(workload('v2', echoes[1].port, { locality: { region: 'us', zone: 'us-1' } }));
+    try {
+      await answeredBy('the own zone serves', ['v1']);
+      expect(await calls(50)).toEqual({ v1: 50 });
+      const question = { target: TARGET, path: '/test.Echo/Ping' };
+      await agent.ask({ kind: 'start', ...question });
+
+      await apply(near({ healthy: false }));
+      await answeredBy('nobody near is well', ['v2']);
+      await apply(near());
+      await answeredBy('it is well again', ['v1']);
+      await remove('Workload', 'echo-v1');
+      await answeredBy('nobody near is left', ['v2']);
+      await apply(near());
+      await answeredBy('it is there again', ['v1']);
+      const { counts } = await agent.ask({ kind: 'stop', ...question });
+      expect(withoutRaces(counts, 4)).toEqual(['v1', 'v2']);
+
+      // What the control plane does not know the client sees by itself.
+      const { port } = echoes[0];
+      echoes[0].stop();
+      await answeredBy('nobody near is reachable', ['v2']);
+      expect(await calls(20)).toEqual({ v2: 20 });
+      echoes[0] = await startEcho('v1', port);
+      await answeredBy('it is reachable again', ['v1']);
+      expect(await calls(20)).toEqual({ v1: 20 });
+    } finally {
+      await remove('BackendPolicy', 'echo');
+      for (const [index, version] of ['v1', 'v2'].entries()) await apply(workload(version, echoes[index]!.port));
+    }
+  }, 120_000);
 
   test('the control plane restarts: calls go on, and the next change arrives', async () => {
     await answeredBy('both serve', ['v1', 'v2']);

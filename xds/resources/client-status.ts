@@ -12,6 +12,7 @@ import {
 import type { StringMatcher } from '../gen/envoy/type/matcher/v3/string_pb.js';
 import { CODES, StreamError } from '../session/messages.ts';
 import type { NodeInfo } from '../session/messages.ts';
+import { boundElements } from './bounded.ts';
 import { nodeInfo, nodeMessage } from './node.ts';
 
 /** Where one resource stands: `config` as the server sees it, `client` as the client does; either may be unknown. */
@@ -57,7 +58,10 @@ function encodeStatusRequest(request: { readonly withContents: boolean }): Buffe
   );
 }
 
+const REQUEST_ELEMENTS_MAX = 10_000;
+
 function decodeStatusRequest(bytes: Uint8Array): StatusRequest | StreamError {
+  boundElements(ClientStatusRequestSchema, bytes, REQUEST_ELEMENTS_MAX);
   const message = fromBinary(ClientStatusRequestSchema, bytes);
   const tests: ((node: NodeInfo) => boolean)[] = [];
   for (const matcher of message.nodeMatchers) {

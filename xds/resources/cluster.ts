@@ -95,6 +95,9 @@ function decodeType(wire: WireCluster, place: Place): Pick<Cluster, 'type' | 'ed
   if (source?.kind === 'path')
     refuse(inside(at, 'eds_config'), 'endpoints from a file of their own are not supported; use load_assignment or ADS', source.path);
   if (source?.kind === 'cluster') warn(inside(at, 'eds_config'), `endpoints are asked for over ADS, not from cluster ${source.cluster}`);
+  // The name of a cluster in a federation is no name of endpoints (rule 51).
+  if (wire.name.startsWith('xdstp:') && (eds?.serviceName ?? '') === '')
+    refuse(inside(at, 'service_name'), 'is required, since the cluster has an xdstp name', wire.name);
   return { type, edsServiceName: eds?.serviceName === undefined || eds.serviceName === '' ? wire.name : eds.serviceName };
 }
 

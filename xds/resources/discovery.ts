@@ -1,7 +1,9 @@
 /** The discovery messages between the wire and our own plain types. Responses are joined from resources that were encoded once. */
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, BinaryReader, WireType } from '@bufbuild/protobuf/wire';
+import type { DescMessage } from '@bufbuild/protobuf';
 import type { Any } from '@bufbuild/protobuf/wkt';
+import { NodeSchema } from '../gen/envoy/config/core/v3/base_pb.js';
 import {
   DeltaDiscoveryRequestSchema,
   DeltaDiscoveryResponseSchema,
@@ -11,7 +13,9 @@ import {
 } from '../gen/envoy/service/discovery/v3/discovery_pb.js';
 import type { Resource } from '../gen/envoy/service/discovery/v3/discovery_pb.js';
 import { StatusSchema } from '../gen/google/rpc/status_pb.js';
+import { CODES, StreamError } from '../session/messages.ts';
 import type { DeltaRequest, DeltaResponse, ErrorDetail, SotwRequest, SotwResponse, WireResource } from '../session/messages.ts';
+import { boundElements } from './bounded.ts';
 import { fromDuration } from './duration.ts';
 import { nodeInfo, nodeMessage } from './node.ts';
 
@@ -31,8 +35,9 @@ export function encodeSotwRequest(request: SotwRequest): Buffer {
   return asBuffer(toBinary(DiscoveryRequestSchema, message));
 }
 
-/** Throws for bytes that are no DiscoveryRequest. Resource locators count as their names. */
+/** Throws for bytes that are no DiscoveryRequest, and a StreamError for too much of one. Resource locators count as their names. */
 export function decodeSotwRequest(bytes: Uint8Array): SotwRequest {
+  boundRequest(DiscoveryRequestSchema, 2, bytes);
   const message = fromBinary(DiscoveryRequestSchema, bytes);
   return {
     mode: 'sotw',
@@ -58,8 +63,9 @@ export function encodeDeltaRequest(request: DeltaRequest): Buffer {
   return asBuffer(toBinary(DeltaDiscoveryRequestSchema, message));
 }
 
-/** Throws for bytes that are no DeltaDiscoveryRequest. Resource locators count as their names. */
+/** Throws for bytes that are no DeltaDiscoveryRequest, and a StreamError for too much of one. Resource locators count as their names. */
 export function decodeDeltaRequest(bytes: Uint8Array): DeltaRequest {
+  boundRequest(DeltaDiscoveryRequestSchema, 1, bytes);
   const message = fromBinary(DeltaDiscoveryRequestSchema, bytes);
   return {
     mode: 'delta',
@@ -71,6 +77,29 @@ export function decodeDeltaRequest(bytes: Uint8Array): DeltaRequest {
     ...(message.node === undefined ? {} : { node: nodeInfo(message.node) }),
     ...(message.errorDetail === undefined ? {} : { error: errorDetail(message.errorDetail) }),
   };
+}
+
+/** A node is kept as long as its stream; Istio's biggest are some ten thousand bytes. */
+const NODE_BYTES_MAX = 1024 * 1024;
+const NODE_ELEMENTS_MAX = 20_000;
+/** 100,000 names to subscribe, as many to give up, and as many with the versions that a client has. */
+const REQUEST_ELEMENTS_MAX = 600_000;
+
+/** What is not going to be kept is not decoded either: the bytes of a request are few beside what they become. */
+function boundRequest(desc: DescMessage, nodeField: number, bytes: Uint8Array): void {
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) {
+    const [field, wireType] = reader.tag();
+    if (field !== nodeField || wireType !== WireType.LengthDelimited) {
+      reader.skip(wireType, field);
+      continue;
+    }
+    const node = reader.bytes();
+    if (node.length > NODE_BYTES_MAX)
+      throw new StreamError(CODES.resourceExhausted, `a node may take at most ${NODE_BYTES_MAX} bytes, received ${node.length}`);
+    boundElements(NodeSchema, node, NODE_ELEMENTS_MAX);
+  }
+  boundElements(desc, bytes, REQUEST_ELEMENTS_MAX);
 }
 
 // ---- responses ------------------------------------------------------------------------------------------------------

@@ -120,7 +120,9 @@ function decodeRoutes(wire: WireManager, place: Place): Pick<HttpConnectionManag
       return { rdsName: routes.value.routeConfigName };
     }
     default:
-      return refuse(inside(place, routes.case === 'scopedRoutes' ? 'scoped_routes' : 'route_specifier'), 'must be rds or route_config');
+      if (routes.case === 'scopedRoutes')
+        refuse(inside(place, 'scoped_routes'), 'is not built in (SRDS); routes come from rds or route_config');
+      return refuse(inside(place, 'route_specifier'), 'must be rds or route_config');
   }
 }
 

@@ -33,6 +33,7 @@ function decodeHttpFilter(wire: HttpFilter, place: Place): HttpFilterConfig {
   const flags = { disabled: wire.disabled, isOptional: wire.isOptional };
   if (wire.configType.case === 'configDiscovery') {
     const config = messageJson(ExtensionConfigSourceSchema, wire.configType.value, CONFIG_STYLE);
+    // What is discovered later is not built: the compiler refuses it by the name of the extension, unless the filter is optional.
     return { name: wire.name, type: CONFIG_DISCOVERY_TYPE, config, ...flags };
   }
   return { ...extensionOf(wire.name, wire.configType.value, place), ...flags };

@@ -4,6 +4,7 @@ import { LocalitySchema } from '../gen/envoy/config/core/v3/base_pb.js';
 import { LoadReportingService, LoadStatsRequestSchema, LoadStatsResponseSchema } from '../gen/envoy/service/load_stats/v3/lrs_pb.js';
 import type { Locality } from '../snapshot.ts';
 import type { NodeInfo } from '../session/messages.ts';
+import { boundElements } from './bounded.ts';
 import { fromDuration, toDuration } from './duration.ts';
 import { nodeInfo, nodeMessage } from './node.ts';
 
@@ -38,6 +39,9 @@ export interface LoadInstruction {
   readonly clusters: readonly string[] | 'all';
   readonly intervalMs: number;
 }
+
+/** Some thousand clusters with some localities each. */
+const REPORT_ELEMENTS_MAX = 400_000;
 
 const METHOD = LoadReportingService.method.streamLoadStats;
 
@@ -74,6 +78,7 @@ function encodeLoadReport(report: LoadReport): Buffer {
 }
 
 function decodeLoadReport(bytes: Uint8Array): LoadReport {
+  boundElements(LoadStatsRequestSchema, bytes, REPORT_ELEMENTS_MAX);
   const message = fromBinary(LoadStatsRequestSchema, bytes);
   return {
     node: message.node === undefined ? undefined : nodeInfo(message.node),

@@ -17,12 +17,21 @@ export interface ResourceFile {
   readonly warnings: readonly string[];
 }
 
+/** What an error says of a field that is not known. */
+export const NO_FIELD = 'is no field that is known';
+
 const WRAPPER = 'envoy.service.discovery.v3.Resource';
 
 /** Reads the resources of one kind. Throws DecodeError when the file as a whole is not readable; bad single resources are in `errors`. */
 export function parseResourceFile(
   text: string,
-  options: { readonly format: TextFormat; readonly file: string; readonly kind: Kind },
+  options: {
+    readonly format: TextFormat;
+    readonly file: string;
+    readonly kind: Kind;
+    /** Fields that are not known are errors and not warnings. */
+    readonly rejectUnknown?: boolean;
+  },
 ): ResourceFile {
   const source = parseConfigText(text, options.format, options.file);
   const { json } = source;
@@ -37,7 +46,7 @@ export function parseResourceFile(
   const warnings: string[] = [];
   items.forEach((item: unknown, i: number) => {
     try {
-      const resource = located(source, `resources[${i}]`, () => readResource(item, options.kind, source, i, warnings));
+      const resource = located(source, `resources[${i}]`, () => readResource(item, options, source, i, warnings));
       if (resources.some(({ name }) => name === resource.name)) {
         throw new DecodeError('', '', `two resources are named ${JSON.stringify(resource.name)}`, source.where(`resources[${i}]`));
       }
@@ -53,7 +62,7 @@ export function parseResourceFile(
 
 function readResource(
   item: unknown,
-  kind: Kind,
+  options: { readonly kind: Kind; readonly rejectUnknown?: boolean },
   source: ConfigText,
   index: number,
   warnings: string[],
@@ -62,15 +71,17 @@ function readResource(
   const object = item as JsonObject;
   const type = object['@type'];
   if (typeof type === 'string' && typeNameOf(type) === WRAPPER) {
-    return located(source, `resources[${index}].resource`, () => readResource(object['resource'], kind, source, index, warnings));
+    return located(source, `resources[${index}].resource`, () => readResource(object['resource'], options, source, index, warnings));
   }
-  const wanted = TYPE_URLS[kind];
+  const wanted = TYPE_URLS[options.kind];
   if (typeof type !== 'string' || typeNameOf(type) !== typeNameOf(wanted)) {
     throw new DecodeError('', '@type', `must be ${wanted}, received ${JSON.stringify(type ?? null)}`);
   }
   const schema = messageType(typeNameOf(wanted)) as DescMessage;
   const unknown: string[] = [];
   const message: Message = messageFromJson(schema, object, topOf('', warnings), unknown);
+  if (options.rejectUnknown === true && unknown[0] !== undefined)
+    throw new DecodeError('', unknown[0], NO_FIELD, source.where(`resources[${index}].${unknown[0]}`));
   for (const path of unknown) warnings.push(`${source.where(`resources[${index}].${path}`)}: unknown field ${path} is ignored`);
   const bytes = toBinary(schema, message);
   const decoded = decodeResource(wanted, bytes);

@@ -61,10 +61,12 @@ function encodeForward(action: ForwardAction): ActionInit {
     ...(hostRewrite === undefined ? {} : { hostRewriteSpecifier: hostRewrite }),
     appendXForwardedHost: action.appendXForwardedHost,
     hashPolicy: action.hashPolicies.map(encodeHashPolicy),
-    requestMirrorPolicies: action.mirrors.map(({ cluster, fraction, disableShadowHostSuffix }) => ({
+    requestMirrorPolicies: action.mirrors.map(({ cluster, fraction, runtimeKey, disableShadowHostSuffix }) => ({
       cluster,
       disableShadowHostSuffixAppend: disableShadowHostSuffix,
-      ...(fraction === 1 ? {} : { runtimeFraction: { defaultValue: toFraction(fraction) } }),
+      ...(fraction === 1 && runtimeKey === undefined
+        ? {}
+        : { runtimeFraction: { defaultValue: toFraction(fraction), runtimeKey: runtimeKey ?? '' } }),
     })),
     upgradeConfigs: action.upgradeConfigs.map(({ type, enabled, terminates }) => ({
       upgradeType: type,

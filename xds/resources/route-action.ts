@@ -76,7 +76,13 @@ function decodeForward(wire: WireAction, place: Place): ForwardAction {
           'must not be empty; cluster_header is not supported',
         );
       const fraction = fromFraction(mirror.runtimeFraction?.defaultValue, 1);
-      return { cluster: mirror.cluster, fraction, disableShadowHostSuffix: mirror.disableShadowHostSuffixAppend };
+      const runtimeKey = mirror.runtimeFraction?.runtimeKey ?? '';
+      return {
+        cluster: mirror.cluster,
+        fraction,
+        ...(runtimeKey === '' ? {} : { runtimeKey }),
+        disableShadowHostSuffix: mirror.disableShadowHostSuffixAppend,
+      };
     }),
     upgradeConfigs: wire.upgradeConfigs.map((upgrade, i) => decodeUpgrade(upgrade, inside(inside(place, 'upgrade_configs'), i))),
     priority: wire.priority === RoutingPriority.HIGH ? 'HIGH' : 'DEFAULT',

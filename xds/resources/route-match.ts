@@ -23,6 +23,7 @@ export function decodeRouteMatch(wire: WireMatch, place: Place): RouteMatch {
     headers: wire.headers.map((matcher, i) => decodeHeaderMatch(matcher, inside(inside(place, 'headers'), i))),
     queryParameters: wire.queryParameters.map((matcher, i) => decodeQueryMatch(matcher, inside(inside(place, 'query_parameters'), i))),
     runtimeFraction: fromFraction(wire.runtimeFraction?.defaultValue, 1),
+    ...((wire.runtimeFraction?.runtimeKey ?? '') === '' ? {} : { runtimeKey: wire.runtimeFraction!.runtimeKey }),
     grpcOnly: wire.grpc !== undefined,
   };
 }
@@ -98,7 +99,9 @@ export function encodeRouteMatch(match: RouteMatch): MessageInitShape<typeof Rou
     ...(match.caseSensitive ? {} : { caseSensitive: false }),
     headers: match.headers.map(encodeHeaderMatch),
     queryParameters: match.queryParameters.map(encodeQueryMatch),
-    ...(match.runtimeFraction === 1 ? {} : { runtimeFraction: { defaultValue: toFraction(match.runtimeFraction) } }),
+    ...(match.runtimeFraction === 1 && match.runtimeKey === undefined
+      ? {}
+      : { runtimeFraction: { defaultValue: toFraction(match.runtimeFraction), runtimeKey: match.runtimeKey ?? '' } }),
     ...(match.grpcOnly ? { grpc: {} } : {}),
   };
 }

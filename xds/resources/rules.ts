@@ -15,13 +15,20 @@ const YOUNG_FIELDS: Readonly<Record<string, readonly number[]>> = {
   'envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext': [6, 7],
 };
 
+const UNKNOWN_FIELD = 'unknown field';
+
+/** Of the warnings of a resource those that tell of a field that is not known. */
+export function isUnknownField(warning: string): boolean {
+  return warning.includes(`${UNKNOWN_FIELD} `);
+}
+
 const checks = new WeakMap<DescMessage, AnyCheck>();
 
 /** Throws DecodeError for the first broken rule; warns of each unknown field, which is otherwise ignored as Envoy does. */
 export function checkRules(schema: DescMessage, message: Message, place: Place): void {
   const walk: Walk = { trail: [], unknown: [] };
   const violation = checkOf(schema)(message, walk);
-  for (const path of walk.unknown) warn(place, `unknown field ${path} is ignored`);
+  for (const path of walk.unknown) warn(place, `${UNKNOWN_FIELD} ${path} is ignored`);
   if (violation === undefined) return;
   refuse({ ...place, path: violation.path === '' ? place.path : joinPath(place.path, violation.path) }, violation.rule, violation.value);
 }

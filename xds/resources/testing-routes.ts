@@ -29,18 +29,21 @@ const headerMatches: fc.Arbitrary<HeaderMatch> = fc.record({
   treatMissingAsEmpty: fc.boolean(),
 });
 
-const routeMatches: fc.Arbitrary<RouteMatch> = fc.record({
-  path: fc.oneof(
-    fc.record({ kind: fc.constantFrom('prefix', 'exact', 'segmentPrefix'), value: names.map((name) => `/${name}`) }),
-    fc.constant({ kind: 'regex' as const, value: '/a/[0-9]+' }),
-    fc.constant({ kind: 'connect' as const }),
-  ),
-  caseSensitive: fc.boolean(),
-  headers: fc.array(headerMatches, { maxLength: 2 }),
-  queryParameters: fc.array(fc.record({ name: names, match: stringMatches }), { maxLength: 1 }),
-  runtimeFraction: fc.constantFrom(0, 0.01, 0.123456, 0.5, 1),
-  grpcOnly: fc.boolean(),
-});
+const routeMatches: fc.Arbitrary<RouteMatch> = both(
+  fc.record({
+    path: fc.oneof(
+      fc.record({ kind: fc.constantFrom('prefix', 'exact', 'segmentPrefix'), value: names.map((name) => `/${name}`) }),
+      fc.constant({ kind: 'regex' as const, value: '/a/[0-9]+' }),
+      fc.constant({ kind: 'connect' as const }),
+    ),
+    caseSensitive: fc.boolean(),
+    headers: fc.array(headerMatches, { maxLength: 2 }),
+    queryParameters: fc.array(fc.record({ name: names, match: stringMatches }), { maxLength: 1 }),
+    runtimeFraction: fc.constantFrom(0, 0.01, 0.123456, 0.5, 1),
+    grpcOnly: fc.boolean(),
+  }),
+  optional({ runtimeKey: names }),
+);
 
 export const retryPolicies: fc.Arbitrary<RetryPolicy> = both(
   fc.record({
@@ -88,9 +91,15 @@ const forwards: fc.Arbitrary<ForwardAction> = both(
     timeoutMs: ms,
     appendXForwardedHost: fc.boolean(),
     hashPolicies: fc.array(hashPolicies, { maxLength: 2 }),
-    mirrors: fc.array(fc.record({ cluster: names, fraction: fc.constantFrom(0.5, 1), disableShadowHostSuffix: fc.boolean() }), {
-      maxLength: 1,
-    }),
+    mirrors: fc.array(
+      both(
+        fc.record({ cluster: names, fraction: fc.constantFrom(0.5, 1), disableShadowHostSuffix: fc.boolean() }),
+        optional({ runtimeKey: names }),
+      ),
+      {
+        maxLength: 1,
+      },
+    ),
     upgradeConfigs: fc.constantFrom<ForwardAction['upgradeConfigs']>(
       [],
       [{ type: 'websocket', enabled: false }],

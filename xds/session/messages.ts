@@ -110,7 +110,9 @@ export const ERROR_TEXT_MAX = 32 * 1024;
 /** Never empty and never longer than `ERROR_TEXT_MAX` characters (rule 18). */
 export function errorText(message: string): string {
   if (message === '') return 'rejected without a reason';
-  return message.length <= ERROR_TEXT_MAX ? message : `${message.slice(0, ERROR_TEXT_MAX - 13)} …(truncated)`.slice(0, ERROR_TEXT_MAX);
+  if (message.length <= ERROR_TEXT_MAX) return message;
+  // A copy: a slice would keep the whole text in memory for as long as its beginning.
+  return structuredClone(`${message.slice(0, ERROR_TEXT_MAX - 13)} …(truncated)`);
 }
 
 /** Names under which a client may announce that it takes wrapped resources in state-of-the-world responses (rule 40). */

@@ -74,7 +74,7 @@ export class ServedType {
     this.mode = mode;
     this.typeUrl = typeUrl;
     this.fullState = mode === 'sotw' && isFullStateType(typeUrl);
-    this.subscription = new Subscription(typeUrl, namesMax, budget);
+    this.subscription = new Subscription(typeUrl, namesMax, budget, (name) => this.#resources?.get(typeUrl, name) !== undefined);
     this.#budget = budget;
   }
 
@@ -86,6 +86,7 @@ export class ServedType {
     const changed = seen === undefined ? undefined : resources.changedSince?.(this.typeUrl, seen);
     if (changed === undefined) this.#examineAll();
     else for (const name of changed) this.#examine(name);
+    this.subscription.recognise(changed);
     this.#plan = undefined;
   }
 

@@ -1,7 +1,7 @@
 /** What a server session is given, what it tells, and what it can be asked: the types around the state machine. */
 import type { Clock } from '../../lib/clock.ts';
 import type { Mode, NodeInfo } from './messages.ts';
-import type { SubscriptionChange } from './subscription.ts';
+import type { StrangeNames, SubscriptionChange } from './subscription.ts';
 
 export type ServerEvent =
   | { readonly kind: 'identified'; readonly node: NodeInfo }
@@ -23,8 +23,12 @@ export interface ServerSessionOptions {
   readonly typesMax?: number;
   /** Names per type; default 100,000. */
   readonly namesMax?: number;
-  /** Characters of all names that a stream holds; default 16 Mi. */
+  /** Characters of all names that a stream holds, and a hundred for each name; default 16 Mi. */
   readonly nameCharsMax?: number;
+  /** Bounds the names that no resource has for several sessions together; undefined = each for itself. */
+  readonly strangeNames?: StrangeNames;
+  /** This session holds most of them and they are too many: it must end. */
+  readonly onEvicted?: () => void;
   /** A delta response is split beyond this; default 32 MiB. A full-state response cannot be. */
   readonly responseBytesMax?: number;
   /** Longest that make-before-break holds a type back for another's answer; default 5,000. */

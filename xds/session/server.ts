@@ -32,7 +32,9 @@ export class ServerSession {
     this.mode = options.mode;
     this.#options = options;
     this.#clock = options.clock;
-    this.#budget = { leftChars: options.nameCharsMax ?? 16 * 1024 * 1024 };
+    const { strangeNames: strange, onEvicted: evict } = options;
+    const shared = { ...(strange === undefined ? {} : { strange }), ...(evict === undefined ? {} : { evict }) };
+    this.#budget = { leftChars: options.nameCharsMax ?? 16 * 1024 * 1024, strangeChars: 0, ...shared };
   }
 
   /** From the first request of the stream; undefined before it. */
@@ -42,6 +44,7 @@ export class ServerSession {
 
   /** Takes a request. Throws a StreamError where the protocol says that the stream must end. */
   receive(request: DiscoveryRequest): void {
+    if (this.#closed) return;
     if (request.mode !== this.mode) throw new Error(`cannot give a ${request.mode} request to a ${this.mode} session`);
     this.#identify(request.node);
     const type = this.#type(request.typeUrl);
@@ -107,6 +110,7 @@ export class ServerSession {
   /** Stops the timer; later calls of `next()` give nothing. */
   close(): void {
     this.#closed = true;
+    this.#budget.strange?.leave(this.#budget);
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
   }

@@ -11,9 +11,50 @@ export interface SubscriptionChange {
   readonly wildcardRemoved: boolean;
 }
 
-/** What all subscriptions of one stream may hold together, in characters of names; what they give up comes back. */
+/** What all subscriptions of one stream may hold together, in characters of names and what each name costs beside them; what they give up comes back. */
 export interface NameBudget {
   leftChars: number;
+  /** Of what it holds: names that no resource has. They cost memory of their own, while the others are the resources' own strings. */
+  strangeChars: number;
+  /** Of the streams of a port together; undefined = no bound. */
+  readonly strange?: StrangeNames;
+  /** Ends the stream, since it holds more strange names than any other. */
+  readonly evict?: () => void;
+}
+
+/** The names that no resource has, of many streams together. Beyond the bound the stream that holds most of them goes, whoever asks. */
+export class StrangeNames {
+  readonly #holders = new Set<NameBudget>();
+  #leftChars: number;
+
+  constructor(charsMax: number) {
+    this.#leftChars = charsMax;
+  }
+
+  take(holder: NameBudget, chars: number): void {
+    this.#holders.add(holder);
+    holder.strangeChars += chars;
+    this.#leftChars -= chars;
+    while (this.#leftChars < 0 && this.#holders.size > 0) {
+      let largest = holder;
+      for (const other of this.#holders) if (other.strangeChars > largest.strangeChars) largest = other;
+      this.leave(largest);
+      largest.evict?.();
+    }
+  }
+
+  giveBack(holder: NameBudget, chars: number): void {
+    if (!this.#holders.has(holder)) return;
+    holder.strangeChars -= chars;
+    this.#leftChars += chars;
+  }
+
+  /** The stream is over; all that it held comes back. */
+  leave(holder: NameBudget): void {
+    if (!this.#holders.delete(holder)) return;
+    this.#leftChars += holder.strangeChars;
+    holder.strangeChars = 0;
+  }
 }
 
 export class Subscription {
@@ -24,11 +65,14 @@ export class Subscription {
   /** Empty lists mean "everything" only until a name was asked for on this stream (rule 19). */
   #legacy: boolean;
   #names = new Set<string>();
+  readonly #strange = new Set<string>();
+  readonly #exists: (name: string) => boolean;
 
-  constructor(typeUrl: string, namesMax: number, budget: NameBudget) {
+  constructor(typeUrl: string, namesMax: number, budget: NameBudget, exists: (name: string) => boolean = () => true) {
     this.typeUrl = typeUrl;
     this.#namesMax = namesMax;
     this.#budget = budget;
+    this.#exists = exists;
     this.#legacy = isFullStateType(typeUrl);
   }
 
@@ -62,8 +106,8 @@ export class Subscription {
       wildcardAdded: wildcard && !this.#wildcard,
       wildcardRemoved: !wildcard && this.#wildcard,
     };
-    for (const name of change.removed) this.#budget.leftChars += name.length;
-    for (const name of change.added) spend(this.#budget, name);
+    for (const name of change.removed) this.#release(name);
+    for (const name of change.added) this.#spend(name);
     this.#names = names;
     this.#wildcard = wildcard;
     return change;
@@ -77,7 +121,7 @@ export class Subscription {
     for (const name of unsubscribe) {
       if (name === WILDCARD) this.#wildcard = false;
       else if (this.#names.delete(name)) {
-        this.#budget.leftChars += name.length;
+        this.#release(name);
         removed.push(name);
       }
     }
@@ -85,13 +129,36 @@ export class Subscription {
     for (const name of subscribe) {
       if (name === WILDCARD) this.#wildcard = true;
       else {
-        if (!this.#names.has(name)) spend(this.#budget, name);
+        if (!this.#names.has(name)) this.#spend(name);
         this.#names.add(name);
         added.add(name);
       }
     }
     this.#limit(this.#names.size);
     return { added: [...added], removed, wildcardAdded: this.#wildcard && !before, wildcardRemoved: !this.#wildcard && before };
+  }
+
+  /** Some of these names may have a resource by now; all that are strange when none are given. */
+  recognise(names: Iterable<string> = this.#strange): void {
+    if (this.#strange.size === 0) return;
+    for (const name of names) if (this.#strange.has(name) && this.#exists(name)) this.#familiar(name);
+  }
+
+  #spend(name: string): void {
+    spend(this.#budget, name);
+    if (this.#budget.strange === undefined || this.#exists(name)) return;
+    this.#strange.add(name);
+    this.#budget.strange.take(this.#budget, cost(name));
+  }
+
+  #release(name: string): void {
+    this.#budget.leftChars += cost(name);
+    if (this.#strange.has(name)) this.#familiar(name);
+  }
+
+  #familiar(name: string): void {
+    this.#strange.delete(name);
+    this.#budget.strange?.giveBack(this.#budget, cost(name));
   }
 
   #limit(count: number): void {
@@ -104,9 +171,16 @@ export class Subscription {
   }
 }
 
+/** A name is an entry of a set or two, however short it is. */
+const ENTRY_CHARS = 100;
+
+function cost(name: string): number {
+  return name.length + ENTRY_CHARS;
+}
+
 /** Takes a name out of the budget. Throws a StreamError when it is used up. */
 export function spend(budget: NameBudget, name: string): void {
-  budget.leftChars -= name.length;
+  budget.leftChars -= cost(name);
   if (budget.leftChars < 0)
     throw new StreamError(CODES.resourceExhausted, 'the names that this stream subscribes to are too long together');
 }

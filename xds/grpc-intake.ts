@@ -1,0 +1,227 @@
+/** The door of a gRPC server: takes its connections, and bounds what callers who have not shown who they are, or send more than is read, can make it hold. */
+import { createServer } from 'node:net';
+import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
+import { constants } from 'node:http2';
+import type { ServerHttp2Stream } from 'node:http2';
+import { ServerInterceptingCall, status } from '@grpc/grpc-js';
+import type { Server, ServerCredentials, ServerInterceptingCallInterface, ServerInterceptor } from '@grpc/grpc-js';
+import type { Clock } from '../lib/clock.ts';
+import { MESSAGE_BYTES_MAX } from './grpc-options.ts';
+
+export interface IntakeOptions {
+  readonly clock: Clock;
+  /** Connections at once; more are closed. Default 12,000. */
+  readonly connectionsMax?: number;
+  /** Connections whose caller has not shown who it is; a new one takes the place of the oldest. Default 2,000. */
+  readonly strangersMax?: number;
+  /** Such a connection is closed after this long; default 60,000. */
+  readonly strangerMsMax?: number;
+  /** Bytes of messages that have begun and not ended, of all callers together; beyond it the largest goes. Default 128 MiB. */
+  readonly partialBytesMax?: number;
+  /** Largest message of a stranger; default 16 MiB, as much as it may subscribe to. Others may send what discovery takes. */
+  readonly strangerMessageBytesMax?: number;
+}
+
+export interface Intake {
+  /** For `new grpc.Server({ interceptors })`. */
+  readonly interceptor: ServerInterceptor;
+  /** Takes connections for `server`; answers the port. Rejects when the address is taken. */
+  listen(server: Server, credentials: ServerCredentials, address: { readonly host: string; readonly port: number }): Promise<number>;
+  /** The caller at the other end (`10.0.0.7:41234`) has shown who it is. */
+  proven(peer: string): void;
+  readonly connections: number;
+  /** Stops taking connections; those that are open are the gRPC server's to end. */
+  close(): void;
+}
+
+interface Connection {
+  readonly socket: Socket;
+  readonly sinceMs: number;
+  proven: boolean;
+  streams: number;
+}
+
+/** How far a stream is in its message. */
+interface Partial {
+  readonly stream: ServerHttp2Stream;
+  readonly call: ServerInterceptingCallInterface;
+  readonly messageBytesMax: () => number;
+  head: number[];
+  /** Still to come of the message; 0 = between two. */
+  leftBytes: number;
+  heldBytes: number;
+}
+
+/** What grpc-js does not show to interceptors: the stream under a call, and how its messages are compressed. */
+interface Inside {
+  readonly stream?: ServerHttp2Stream;
+  readonly incomingEncoding?: string;
+}
+
+/** Streams at once of a stranger; one for each service of discovery, and those beside it. */
+const STRANGER_STREAMS_MAX = 16;
+const HEAD_BYTES = 5;
+const SWEEP_MS = 1_000;
+/** A client may read its status for this long before a stream that it does not end itself is reset. */
+const LINGER_MS = 200;
+
+export function createIntake(options: IntakeOptions): Intake {
+  const { clock } = options;
+  const strangersMax = options.strangersMax ?? 2_000;
+  const strangerMsMax = options.strangerMsMax ?? 60_000;
+  const strangerMessageBytesMax = options.strangerMessageBytesMax ?? 16 * 1024 * 1024;
+  const connections = new Map<string, Connection>();
+  /** In order of arrival. */
+  const strangers = new Map<string, Connection>();
+  const partials = new Partials(clock, options.partialBytesMax ?? 128 * 1024 * 1024);
+  let listener: NetServer | undefined;
+  let cancelSweep = (): void => undefined;
+  let closed = false;
+
+  const take = (socket: Socket, inject: (socket: Socket) => void): void => {
+    const key = `${socket.remoteAddress}:${socket.remotePort}`;
+    const connection: Connection = { socket, sinceMs: clock.now(), proven: false, streams: 0 };
+    connections.set(key, connection);
+    strangers.set(key, connection);
+    socket.once('close', () => {
+      if (connections.get(key) === connection) connections.delete(key);
+      if (strangers.get(key) === connection) strangers.delete(key);
+    });
+    if (strangers.size > strangersMax) {
+      const [oldest] = strangers.values();
+      oldest!.socket.destroy();
+    }
+    inject(socket);
+  };
+  const sweep = (): void => {
+    cancelSweep = clock.after(SWEEP_MS, sweep);
+    for (const { socket, sinceMs } of strangers.values()) {
+      if (clock.now() - sinceMs < strangerMsMax) break;
+      socket.destroy();
+    }
+  };
+  return {
+    interceptor: (_method, call) => {
+      const { stream, incomingEncoding } = call as unknown as Inside;
+      if (stream === undefined) return new ServerInterceptingCall(call);
+      const { remoteAddress, remotePort } = stream.session?.socket ?? {};
+      const connection = connections.get(`${remoteAddress}:${remotePort}`);
+      if (connection !== undefined) {
+        connection.streams += 1;
+        stream.once('close', () => (connection.streams -= 1));
+        if (!connection.proven && connection.streams > STRANGER_STREAMS_MAX) stream.close(constants.NGHTTP2_REFUSED_STREAM);
+      }
+      const bytesMax = (): number => (connection?.proven === false ? strangerMessageBytesMax : MESSAGE_BYTES_MAX);
+      partials.watch(stream, call, bytesMax, incomingEncoding ?? 'identity');
+      return new ServerInterceptingCall(call);
+    },
+    async listen(server, credentials, address) {
+      const injector = server.createConnectionInjector(credentials);
+      const net = createServer({ noDelay: true }, (socket) => take(socket, (taken) => injector.injectConnection(taken)));
+      listener = net;
+      net.maxConnections = options.connectionsMax ?? 12_000;
+      await new Promise<void>((resolve, reject) => {
+        net.once('error', reject);
+        net.listen(address.port, address.host, resolve);
+      });
+      if (!closed) sweep();
+      return (net.address() as AddressInfo).port;
+    },
+    proven(peer) {
+      const connection = strangers.get(peer);
+      if (connection === undefined) return;
+      connection.proven = true;
+      strangers.delete(peer);
+    },
+    get connections() {
+      return connections.size;
+    },
+    close() {
+      closed = true;
+      cancelSweep();
+      listener?.close();
+    },
+  };
+}
+
+/** The messages that are on their way in. */
+class Partials {
+  readonly #clock: Clock;
+  readonly #bytesMax: number;
+  readonly #open = new Set<Partial>();
+  #heldBytes = 0;
+
+  constructor(clock: Clock, bytesMax: number) {
+    this.#clock = clock;
+    this.#bytesMax = bytesMax;
+  }
+
+  watch(stream: ServerHttp2Stream, call: ServerInterceptingCallInterface, messageBytesMax: () => number, encoding: string): void {
+    const partial: Partial = { stream, call, messageBytesMax, head: [], leftBytes: 0, heldBytes: 0 };
+    stream.once('finish', () => this.#linger(stream));
+    // What grpc-js unpacks it unpacks whole and many at once, so a thousandth of the bytes would be enough to fill the memory.
+    if (encoding !== 'identity') {
+      queueMicrotask(() =>
+        this.#refuse(partial, status.UNIMPLEMENTED, `compressed messages are not taken, received ${encoding.slice(0, 32)}`),
+      );
+      return;
+    }
+    this.#open.add(partial);
+    // Before grpc-js sees the bytes, and without making the stream flow.
+    stream.prependListener('data', (chunk: Buffer) => this.#read(partial, chunk));
+    stream.once('close', () => this.#forget(partial));
+  }
+
+  #read(partial: Partial, chunk: Buffer): void {
+    if (!this.#open.has(partial)) return;
+    let at = 0;
+    while (at < chunk.length) {
+      if (partial.leftBytes === 0) {
+        partial.head.push(chunk[at++]!);
+        if (partial.head.length < HEAD_BYTES) continue;
+        const length = Buffer.from(partial.head).readUInt32BE(1);
+        partial.head = [];
+        partial.leftBytes = length;
+        const bytesMax = partial.messageBytesMax();
+        if (length > bytesMax) {
+          this.#refuse(partial, status.RESOURCE_EXHAUSTED, `a message may take at most ${bytesMax} bytes here, received ${length}`);
+          return;
+        }
+      }
+      const taken = Math.min(partial.leftBytes, chunk.length - at);
+      at += taken;
+      partial.leftBytes -= taken;
+      const change = partial.leftBytes === 0 ? -partial.heldBytes : taken;
+      partial.heldBytes += change;
+      this.#heldBytes += change;
+    }
+    while (this.#heldBytes > this.#bytesMax) {
+      let largest = partial;
+      for (const other of this.#open) if (other.heldBytes > largest.heldBytes) largest = other;
+      this.#refuse(largest, status.RESOURCE_EXHAUSTED, 'too many large messages are on their way', true);
+    }
+  }
+
+  /** Resets a stream that its client leaves open though its status is sent. */
+  #linger(stream: ServerHttp2Stream): void {
+    if (stream.closed) return;
+    const cancel = this.#clock.after(LINGER_MS, () => stream.close(constants.NGHTTP2_NO_ERROR));
+    stream.once('close', cancel);
+  }
+
+  /** The status goes out, what still comes in is dropped unread, and the stream is reset soon. */
+  #refuse(partial: Partial, code: status, details: string, resetNow = false): void {
+    const { stream, call } = partial;
+    this.#forget(partial);
+    stream.removeAllListeners('data');
+    stream.resume();
+    call.sendStatus({ code, details });
+    if (resetNow) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+
+  #forget(partial: Partial): void {
+    if (!this.#open.delete(partial)) return;
+    this.#heldBytes -= partial.heldBytes;
+    partial.heldBytes = 0;
+  }
+}
