@@ -2,7 +2,7 @@
 import { ProxyError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { Headers } from '../headers.ts';
-import { TOKEN } from './chars.ts';
+import { TOKEN, VALUE } from './chars.ts';
 import {
   CONNECTION,
   CONTENT_LENGTH,
@@ -103,7 +103,7 @@ export function readFields(
     while (code === 0x20 || code === 0x09) code = bytes[++i]!;
     const start = i - base;
     // Tab, space, visible ASCII and obs-text: RFC 9110 section 5.5.
-    while ((code >= 0x20 && code !== 0x7f) || code === 0x09) code = bytes[++i]!;
+    while (VALUE[code] === 1) code = bytes[++i]!;
     if (code !== 0x0d || bytes[i + 1] !== 0x0a) throw bad(`The value of field ${entry.name} has a byte that is not allowed.`);
     let stop = i - base;
     const next = stop + 2;
