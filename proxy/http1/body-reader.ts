@@ -32,7 +32,7 @@ export class BodyReader {
   #left = 0;
   #decoder: ChunkedDecoder | undefined;
   /** Ends the time in which the socket reads into a buffer of its own. */
-  #giveBack: ((idle: boolean) => void) | undefined;
+  #giveBack: (() => Buffer | undefined) | undefined;
   /** The body that flows; undefined when the message's body is read to its end. */
   body: FlowingBody | undefined;
   /** After `begin` and `read`: index of the first byte after the body, -1 while there is more to come. */
@@ -141,8 +141,9 @@ export class BodyReader {
     }
     if (this.next !== -1) {
       this.body = undefined;
-      this.#giveBack?.(!body.lent);
+      const own = this.#giveBack?.();
       this.#giveBack = undefined;
+      if (own !== undefined) body.release(own);
     }
   }
 

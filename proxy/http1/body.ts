@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { ProxyError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
 import type { Body, BodySink } from '../service.ts';
-import { canLend, kept } from './reading.ts';
+import { canLend, giveSpare, kept, spareOf } from './reading.ts';
 
 /** Is all of the body there? The same as `body.whole !== undefined`, without making a buffer of a body that is text. */
 export function isWhole(body: Body): boolean {
@@ -97,6 +97,8 @@ export class FlowingBody implements Body {
   #over = false;
   /** The sink still uses what it was lent last. */
   lent = false;
+  /** What it was lent is in this one, which nobody needs afterwards. */
+  #spare: Buffer | undefined;
   /** Is the source asked to hold its socket? */
   #holding = false;
 
@@ -121,6 +123,8 @@ export class FlowingBody implements Body {
   resume(): void {
     if (!this.#paused && !this.#holding) return;
     this.#paused = this.lent = false;
+    if (this.#spare !== undefined) giveSpare(this.#spare);
+    this.#spare = undefined;
     this.#flow();
   }
 
@@ -144,9 +148,27 @@ export class FlowingBody implements Body {
     if (this.#sink !== undefined && !this.#paused && this.#held === undefined) {
       if (this.#sink.lend !== undefined && canLend(chunk)) {
         if (!this.#sink.lend(chunk)) this.#paused = this.lent = true;
-      } else if (!this.#sink.data(kept(chunk))) this.#paused = true;
+      } else this.#hand(this.#sink, kept(chunk));
     } else (this.#held ??= []).push(kept(chunk));
     if ((this.#paused || this.#sink === undefined) && !this.#holding) this.#hold();
+  }
+
+  /** Hands on bytes of our own. Those in a spare are lent, so that it can be had again. */
+  #hand(sink: BodySink, chunk: Buffer): void {
+    const spare = sink.lend === undefined ? undefined : spareOf(chunk);
+    if (spare === undefined) {
+      if (!sink.data(chunk)) this.#paused = true;
+    } else if (sink.lend!(chunk)) giveSpare(spare);
+    else {
+      this.#paused = this.lent = true;
+      this.#spare = spare;
+    }
+  }
+
+  /** The source's own buffer, which it does not read into any more: free at once, or when what was lent of it is done with. */
+  release(own: Buffer): void {
+    if (!this.lent) giveSpare(own);
+    else this.#spare ??= own;
   }
 
   end(trailers: Headers | undefined): void {
@@ -183,7 +205,7 @@ export class FlowingBody implements Body {
     }
     const held = this.#held;
     if (held !== undefined) {
-      while (held.length > 0 && !this.#paused && !this.#over) if (!sink.data(held.shift()!)) this.#paused = true;
+      while (held.length > 0 && !this.#paused && !this.#over) this.#hand(sink, held.shift()!);
       if (held.length > 0) return;
       this.#held = undefined;
     }

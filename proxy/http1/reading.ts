@@ -5,6 +5,8 @@ import { Socket } from 'node:net';
 export type OnRead = (buffer: Buffer, bytes: number) => void;
 
 const SHARED_BYTES = 64 * 1024;
+/** Pieces from this size on are kept in spares. */
+const SPARE_BYTES_MIN = 8 * 1024;
 
 /**
  * Node allocates 64 KiB for every read of a socket, cuts it down and puts it through a stream: a fifth of the proxy's CPU. `net.connect`
@@ -68,21 +70,41 @@ export function readFrom(socket: Socket, onRead: OnRead): void {
   open._handle.useUserBuffer(shared);
 }
 
-/** Buffers of sockets that streamed, for the next one that does. */
+/** Buffers that nobody uses, for the next socket that streams or the next piece that must be kept: memory of this size is dear to get and to lose. */
 const spares: Buffer[] = [];
 const SPARES_MAX = 32;
+/** All buffers that may become spares, by their memory. */
+const SPARE_OF = new WeakMap<ArrayBufferLike, Buffer>();
+
+function takeSpare(): Buffer {
+  const known = spares.pop();
+  if (known !== undefined) return known;
+  const made = Buffer.allocUnsafeSlow(SHARED_BYTES);
+  SPARE_OF.set(made.buffer, made);
+  return made;
+}
+
+/** The spare that `chunk` is a part of, if it is one of `kept`'s or of a socket that streamed. */
+export function spareOf(chunk: Buffer): Buffer | undefined {
+  return chunk.length < SPARE_BYTES_MIN ? undefined : SPARE_OF.get(chunk.buffer);
+}
+
+/** Nobody uses it any more. */
+export function giveSpare(spare: Buffer): void {
+  if (spares.length < SPARES_MAX) spares.push(spare);
+}
 
 /**
  * From the next read on the socket reads into a buffer of its own, so that what was read can be lent to a slow writer while the socket
- * rests. Call while a read is handled. The answer goes back to the shared buffer and is called likewise; `idle`: nobody writes from the
- * socket's own any more, so that another may have it.
+ * rests. Call while a read is handled. The answer goes back to the shared buffer, is called likewise, and answers the socket's own, which is
+ * to be given to `giveSpare` when nobody writes from it any more.
  */
-export function readIntoOwn(socket: Socket): ((idle: boolean) => void) | undefined {
+export function readIntoOwn(socket: Socket): (() => Buffer | undefined) | undefined {
   const open = socket as unknown as OpenSocket;
   // A TLS socket hands out what it has decrypted even while it is paused, and so would write over what was lent.
   if ('encrypted' in socket) return undefined;
   if (keys === undefined || current === undefined || open[keys.buffer] !== shared) return undefined;
-  const own = spares.pop() ?? Buffer.allocUnsafeSlow(SHARED_BYTES);
+  const own = takeSpare();
   let next: Buffer | undefined = own;
   const generator = keys.generator;
   // Asked once after each read; undefined leaves the buffer as it is.
@@ -91,10 +113,10 @@ export function readIntoOwn(socket: Socket): ((idle: boolean) => void) | undefin
     next = undefined;
     return wanted;
   };
-  return (idle) => {
-    if (current === undefined) return;
+  return () => {
+    if (current === undefined) return undefined;
     next = shared;
-    if (idle && spares.length < SPARES_MAX) spares.push(own);
+    return own;
   };
 }
 
@@ -109,7 +131,11 @@ export function stopReadFrom(socket: Socket): void {
 
 /** The same bytes in memory of their own if the next read would overwrite them, else as they are. */
 export function kept(chunk: Buffer): Buffer {
-  return current !== undefined && chunk.buffer === current ? Buffer.from(chunk) : chunk;
+  if (current === undefined || chunk.buffer !== current) return chunk;
+  if (chunk.length < SPARE_BYTES_MIN || chunk.length > SHARED_BYTES) return Buffer.from(chunk);
+  const spare = takeSpare();
+  chunk.copy(spare);
+  return spare.subarray(0, chunk.length);
 }
 
 /** Is the chunk in the socket's own buffer, so that it stands as long as the socket rests? */

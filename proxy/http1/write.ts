@@ -129,11 +129,12 @@ export class BodyWriter implements BodySink {
     if (this.#over || chunk.length === 0) return true;
     if (!this.#count(chunk.length)) return false;
     const socket = this.#socket;
-    const room = this.#framing === 'chunked' ? writeChunk(socket, chunk) : socket.write(chunk);
+    if (this.#framing === 'chunked') writeChunk(socket, chunk);
+    else socket.write(chunk);
     if (socket.writableLength === 0) return true;
     this.#waiting = true;
-    // No `drain` comes where there was room; the empty write is done after the one before it.
-    if (room) socket.write('', () => this.drained());
+    // The empty write is done after the one before it; a `drain` may not come, or find the body's end gone by.
+    socket.write('', () => this.drained());
     return false;
   }
 
@@ -164,7 +165,7 @@ export class BodyWriter implements BodySink {
 
   /** The socket has room. */
   drained(): void {
-    if (!this.#waiting || this.#over) return;
+    if (!this.#waiting) return;
     this.#waiting = false;
     this.#body.resume();
   }

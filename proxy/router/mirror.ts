@@ -81,11 +81,10 @@ class Collecting extends BodyTap {
     this.#done = done;
   }
 
-  override data(chunk: Buffer): boolean {
+  protected override touched(chunk: Buffer): void {
     this.#bytes += chunk.length;
     if (this.#bytes > MIRROR_BYTES_MAX) this.#chunks = undefined;
-    else this.#chunks?.push(chunk);
-    return super.data(chunk);
+    else this.#chunks?.push(Buffer.from(chunk));
   }
 
   protected override over(error: ProxyError | undefined): void {

@@ -19,8 +19,8 @@ export abstract class BodyTap implements Body, BodySink {
   /** Called once: without an error when the last byte went through, with one when either side failed or gave up. */
   protected abstract over(error: ProxyError | undefined): void;
 
-  /** Called per chunk. */
-  protected touched(): void {}
+  /** Called per chunk, which stands only until this returns. */
+  protected touched(_chunk: Buffer): void {}
 
   pipe(sink: BodySink): void {
     this.#sink = sink;
@@ -52,13 +52,13 @@ export abstract class BodyTap implements Body, BodySink {
 
   data(chunk: Buffer): boolean {
     if (this.#isOver) return true;
-    this.touched();
+    this.touched(chunk);
     return this.#sink!.data(chunk);
   }
 
   lend(chunk: Buffer): boolean {
     if (this.#isOver) return true;
-    this.touched();
+    this.touched(chunk);
     const sink = this.#sink!;
     return sink.lend === undefined ? sink.data(Buffer.from(chunk)) : sink.lend(chunk);
   }
