@@ -4,7 +4,7 @@ import type { Hop, PeerStart } from './peer.ts';
 const TYPE = 'type.googleapis.com/';
 const HCM = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager';
 
-/** Two weighted clusters with the same endpoint, retry policy, limits, outlier detection, request ids. */
+/** Two weighted clusters with the same endpoint, retry policy, limits, outlier detection, request ids, trace context. */
 export function envoyBootstrap(options: Pick<PeerStart, 'hop' | 'listenPort' | 'upstreamPort'>, adminPort: number): string {
   const { hop, listenPort, upstreamPort } = options;
   return JSON.stringify({
@@ -39,6 +39,8 @@ function connectionManager(): object {
   return {
     stat_prefix: 'bench',
     generate_request_id: true,
+    // Trace context is continued or begun; without a provider nothing is exported (Envoy begins none then, we do).
+    tracing: {},
     normalize_path: true,
     merge_slashes: true,
     route_config: {

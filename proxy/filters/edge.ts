@@ -1,5 +1,5 @@
 /** What the connection manager does to each request's headers before anything looks at them: origin, request id, identity, and nothing forged. */
-import { idsOf } from './ids.ts';
+import { idOf, idsOf } from './ids.ts';
 import { ConfigError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
 import type { DownstreamConnection, Layer, PeerTls, ProxyRequest } from '../service.ts';
@@ -83,8 +83,9 @@ export function compileEdge(http: HttpConnectionManager, random: Random, path: s
     const known = headers.get('x-request-id');
     if (known !== undefined && !(external && !http.preserveExternalRequestId)) request.info.requestId = known;
     else if (http.generateRequestId) {
-      request.info.requestId = ids.uuid();
-      headers.put('x-request-id', request.info.requestId);
+      const line = ids.requestLine();
+      request.info.requestId = idOf(line);
+      headers.putLine('x-request-id', request.info.requestId, line);
     }
     next(request, reply);
   };

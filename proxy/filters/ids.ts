@@ -8,9 +8,9 @@ const HEX = Uint8Array.from('0123456789abcdef', (digit) => digit.charCodeAt(0));
 const ANY = 0;
 const VARIANT = 1;
 
-/** `x` is any digit, `v` the variant of a UUID, everything else stands for itself. */
+/** `#` is any digit, `@` the variant of a UUID, everything else stands for itself. */
 function formOf(text: string): Uint8Array {
-  return Uint8Array.from(text, (character) => (character === 'x' ? ANY : character === 'v' ? VARIANT : character.charCodeAt(0)));
+  return Uint8Array.from(text, (character) => (character === '#' ? ANY : character === '@' ? VARIANT : character.charCodeAt(0)));
 }
 
 /** How many ids are made at a time: a text of a few kilobytes. */
@@ -23,68 +23,97 @@ const DIGITS_PER_DRAW = 8;
  */
 class Stock {
   readonly #random: Random;
-  readonly #form: Uint8Array;
+  readonly #length: number;
+  /** The form as often as there are ids, and the places in it that change. */
+  readonly #bytes: Buffer;
+  readonly #digits: Uint16Array;
+  readonly #variants: Uint16Array;
   #text = '';
   #at = 0;
 
   constructor(random: Random, form: Uint8Array) {
     this.#random = random;
-    this.#form = form;
+    this.#length = form.length;
+    this.#bytes = Buffer.alloc(IDS * form.length, form);
+    const places = (kind: number): Uint16Array => Uint16Array.from(this.#bytes.keys().filter((i) => this.#bytes[i] === kind));
+    this.#digits = places(ANY);
+    this.#variants = places(VARIANT);
   }
 
   take(): string {
     if (this.#at >= this.#text.length) this.#make();
     const at = this.#at;
-    this.#at = at + this.#form.length;
+    this.#at = at + this.#length;
     return this.#text.slice(at, this.#at);
   }
 
   #make(): void {
-    const form = this.#form;
-    const bytes = Buffer.allocUnsafe(IDS * form.length);
+    const bytes = this.#bytes;
+    const digits = this.#digits;
     let bits = 0;
-    for (let i = 0, place = 0; i < bytes.length; i++, place = place + 1 === form.length ? 0 : place + 1) {
-      if (i % DIGITS_PER_DRAW === 0) bits = (this.#random() * 4294967296) >>> 0;
-      const kind = form[place]!;
-      bytes[i] = kind === ANY ? HEX[bits & 15]! : kind === VARIANT ? HEX[(bits & 3) | 8]! : kind;
+    for (let i = 0; i < digits.length; i++) {
+      if ((i & (DIGITS_PER_DRAW - 1)) === 0) bits = (this.#random() * 4294967296) >>> 0;
+      bytes[digits[i]!] = HEX[bits & 15]!;
       bits >>>= 4;
     }
+    for (const place of this.#variants) bytes[place] = HEX[8 + Math.floor(this.#random() * 4)]!;
     this.#text = latin1(bytes, 0, bytes.length);
     this.#at = 0;
   }
 }
 
+const REQUEST_ID = 'x-request-id: ';
+const TRACE_PARENT = 'traceparent: ';
 /** RFC 9562 section 5.4. */
-const UUID = formOf('xxxxxxxx-xxxx-4xxx-vxxx-xxxxxxxxxxxx');
-const SPAN = formOf('xxxxxxxxxxxxxxxx');
+const REQUEST_LINE = formOf(`${REQUEST_ID}########-####-4###-@###-############\r\n`);
+/** W3C Trace Context section 3.2: version, trace id, span id, flags. */
+const SAMPLED_LINE = formOf(`${TRACE_PARENT}00-${'#'.repeat(32)}-${'#'.repeat(16)}-01\r\n`);
+const UNSAMPLED_LINE = formOf(`${TRACE_PARENT}00-${'#'.repeat(32)}-${'#'.repeat(16)}-00\r\n`);
+const SPAN = formOf('#'.repeat(16));
+const ZERO_SPAN = '0'.repeat(16);
+const ZERO_TRACE = '0'.repeat(32);
 
-const STOCKS = new WeakMap<Random, { readonly uuids: Stock; readonly spans: Stock }>();
-
-function stocksOf(random: Random): { readonly uuids: Stock; readonly spans: Stock } {
-  let stocks = STOCKS.get(random);
-  if (stocks === undefined) {
-    stocks = { uuids: new Stock(random, UUID), spans: new Stock(random, SPAN) };
-    STOCKS.set(random, stocks);
-  }
-  return stocks;
-}
-
-/** Makes ids from one source of chance. */
+/** Makes ids from one source of chance. Whole header lines come from the stock too: the id is a part of its line. */
 export interface Ids {
-  /** A UUID version 4. */
-  uuid(): string;
-  /** 32 hex digits, never all zero (W3C Trace Context section 3.2.2.3). */
-  traceId(): string;
+  /** `x-request-id` with a UUID version 4, as a line; `idOf` cuts the id out. */
+  requestLine(): string;
+  /** `traceparent` of a new trace, as a line. Neither id is all zero. */
+  traceLine(sampled: boolean): string;
   /** 16 hex digits, never all zero. */
   spanId(): string;
 }
 
+/** The parts of a line of `Ids`. */
+export const idOf = (requestLine: string): string => requestLine.slice(REQUEST_ID.length, -2);
+export const parentOf = (traceLine: string): string => traceLine.slice(TRACE_PARENT.length, -2);
+export const traceIdOf = (traceLine: string): string => traceLine.slice(TRACE_PARENT.length + 3, TRACE_PARENT.length + 35);
+export const spanIdOf = (traceLine: string): string => traceLine.slice(TRACE_PARENT.length + 36, TRACE_PARENT.length + 52);
+
+const IDS_OF = new WeakMap<Random, Ids>();
+
 /** The ids of a source of chance; all who ask with the same one share a stock. */
 export function idsOf(random: Random): Ids {
-  const { uuids, spans } = stocksOf(random);
-  const spanId = (): string => {
-    const id = spans.take();
-    return id === '0000000000000000' ? '0000000000000001' : id;
+  let ids = IDS_OF.get(random);
+  if (ids === undefined) IDS_OF.set(random, (ids = createIds(random)));
+  return ids;
+}
+
+function createIds(random: Random): Ids {
+  const requests = new Stock(random, REQUEST_LINE);
+  const sampled = new Stock(random, SAMPLED_LINE);
+  const unsampled = new Stock(random, UNSAMPLED_LINE);
+  const spans = new Stock(random, SPAN);
+  return {
+    requestLine: () => requests.take(),
+    traceLine: (isSampled) => {
+      const line = (isSampled ? sampled : unsampled).take();
+      if (spanIdOf(line) !== ZERO_SPAN && traceIdOf(line) !== ZERO_TRACE) return line;
+      // Once in the age of the universe, and in tests.
+      return `${TRACE_PARENT}00-${'0'.repeat(31)}1-${'0'.repeat(15)}1-${isSampled ? '01' : '00'}\r\n`;
+    },
+    spanId: () => {
+      const id = spans.take();
+      return id === ZERO_SPAN ? `${'0'.repeat(15)}1` : id;
+    },
   };
-  return { uuid: () => uuids.take(), spanId, traceId: () => spans.take() + spanId() };
 }

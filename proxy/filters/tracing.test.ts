@@ -4,7 +4,7 @@ import { ManualClock, systemClock } from '../../lib/clock.ts';
 import { silentLog } from '../../lib/log.ts';
 import { seededRandom } from '../../lib/random.ts';
 import { fakeInfo, fakeRequest, layered } from '../upstream/fakes.ts';
-import { idsOf } from './ids.ts';
+import { idOf, idsOf, spanIdOf, traceIdOf } from './ids.ts';
 import { localResponse } from '../http1/error-response.ts';
 import { encode, otlpExporter } from './otlp.ts';
 import { reportSpan, tracing } from './tracing.ts';
@@ -105,11 +105,16 @@ test('sampling shares hold: nothing at 0, and the overall share cuts what caller
 });
 
 test('ids have their form and are never zero', () => {
-  const { uuid, traceId } = idsOf(seededRandom(1));
-  expect(uuid()).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
-  expect(new Set(Array.from({ length: 1_000 }, () => uuid())).size).toBe(1_000);
-  expect(traceId()).toMatch(/^[0-9a-f]{32}$/);
-  expect(idsOf(() => 0).spanId()).toBe('0000000000000001');
+  const { requestLine, traceLine } = idsOf(seededRandom(1));
+  expect(requestLine()).toMatch(/^x-request-id: [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\r\n$/);
+  expect(new Set(Array.from({ length: 1_000 }, () => idOf(requestLine()))).size).toBe(1_000);
+  expect(traceLine(true)).toMatch(/^traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-01\r\n$/);
+  expect(traceLine(false)).toMatch(/-00\r\n$/);
+  const line = traceLine(true);
+  expect(line).toContain(`00-${traceIdOf(line)}-${spanIdOf(line)}-01`);
+  const zero = idsOf(() => 0);
+  expect(zero.spanId()).toBe('0000000000000001');
+  expect([traceIdOf(zero.traceLine(true)), spanIdOf(zero.traceLine(true))]).toEqual([`${'0'.repeat(31)}1`, `${'0'.repeat(15)}1`]);
 });
 
 const span: Span = {

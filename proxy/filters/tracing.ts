@@ -1,5 +1,5 @@
 /** Trace context: continues what the caller sent (W3C, B3), starts a trace where there is none, and hands spans to an exporter when one is configured. */
-import { idsOf } from './ids.ts';
+import { idsOf, parentOf, spanIdOf, traceIdOf } from './ids.ts';
 import type { Exchange } from './format.ts';
 import type { Headers } from '../headers.ts';
 import type { Layer, RequestInfo } from '../service.ts';
@@ -40,11 +40,7 @@ export function tracing(options: TracingOptions): Layer {
   return (next) => (request, reply) => {
     const info = request.info;
     const known = readContext(request.headers, info);
-    if (!known) {
-      info.traceId = ids.traceId();
-      info.parentSpanId = '';
-      info.sampled = options.randomShare >= 1 || options.random() < options.randomShare;
-    }
+    if (!known) info.sampled = options.randomShare >= 1 || options.random() < options.randomShare;
     if (info.sampled && options.overallShare < 1 && options.random() >= options.overallShare) info.sampled = false;
     const sendSpan = options.export;
     if (known && (sendSpan === undefined || !info.sampled)) {
@@ -52,8 +48,16 @@ export function tracing(options: TracingOptions): Layer {
       next(request, reply);
       return;
     }
-    info.spanId = ids.spanId();
-    request.headers.put('traceparent', `00-${info.traceId}-${info.spanId}-${info.sampled ? '01' : '00'}`);
+    if (known) {
+      info.spanId = ids.spanId();
+      request.headers.put('traceparent', `00-${info.traceId}-${info.spanId}-${info.sampled ? '01' : '00'}`);
+    } else {
+      const line = ids.traceLine(info.sampled);
+      info.traceId = traceIdOf(line);
+      info.spanId = spanIdOf(line);
+      info.parentSpanId = '';
+      request.headers.putLine('traceparent', parentOf(line), line);
+    }
     writeB3(request.headers, info);
     if (sendSpan !== undefined && info.sampled) {
       (info.filterState ??= new Map()).set('span', options.kind);
@@ -119,6 +123,7 @@ function readContext(headers: Headers, info: RequestInfo): boolean {
 }
 
 function takeB3(trace: string, span: string, flag: string, info: RequestInfo): boolean {
+  if (trace === '') return false;
   if (!/^(?:[0-9a-f]{16}|[0-9a-f]{32})$/.test(trace) || !/^[0-9a-f]{16}$/.test(span)) return false;
   info.traceId = trace.padStart(32, '0');
   info.parentSpanId = span;
