@@ -1,4 +1,5 @@
 /** Tells logs, metrics and traces about each exchange: one clock reading and one call when it is over. */
+import { isWhole } from '../http1/body.ts';
 import type { Exchange } from './format.ts';
 import type { Layer, ProxyRequest, ProxyResponse } from '../service.ts';
 import type { Clock } from '../../lib/clock.ts';
@@ -37,7 +38,10 @@ export function observe(observers: readonly Observer[], clock: Clock): Layer | u
   const done = (response: ProxyResponse | undefined, request: ProxyRequest): void => {
     ended.request = request;
     ended.response = response;
-    ended.durationMs = clock.now() - request.startMs;
+    // An answer that was all there with its head is over when it begins: one reading of the clock serves both.
+    const body = response?.body;
+    const atOnce = response !== undefined && request.info.answeredMs > 0 && (body === undefined || isWhole(body));
+    ended.durationMs = (atOnce ? request.info.answeredMs : clock.now()) - request.startMs;
     for (let i = 0; i < observers.length; i++) observers[i]!.done(ended);
   };
   return (next) => (request, reply) => {

@@ -120,7 +120,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     this.#answered = false;
     this.#interims = 0;
     this.#state = HEAD;
-    request.abort = (error) => this.#abort(exchange, error);
+    request.abort = this.#abort;
     const body = request.body;
     if (body === undefined) {
       this.#sent = true;
@@ -338,9 +338,10 @@ export class ClientConnection implements BodySource, WriterOwner {
 
   // ---- ends -----------------------------------------------------------------------------------------------------------
 
-  #abort(exchange: Exchange, error: ProxyError): void {
-    if (this.#exchange === exchange) this.#fail(error, false);
-  }
+  /** Ends what is under way. It leaves its request with the exchange, so it cannot reach one that comes later. */
+  readonly #abort = (error: ProxyError): void => {
+    if (this.#exchange !== undefined) this.#fail(error, false);
+  };
 
   #onEnd(): void {
     if (this.#state === BODY && this.#reader.untilClose && !wasReset(this.socket)) {
