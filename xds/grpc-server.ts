@@ -1,9 +1,11 @@
 /** Serves discovery on a grpc-js server: one session per stream, written with back-pressure, ended when it misbehaves. */
-import { status } from '@grpc/grpc-js';
+import { Metadata, status } from '@grpc/grpc-js';
 import type { Server, ServerDuplexStream } from '@grpc/grpc-js';
 import type { Http2Stream } from 'node:http2';
 import { constants } from 'node:http2';
 import type { Clock } from '../lib/clock.ts';
+import { MESSAGE_BYTES_MAX } from './grpc-options.ts';
+import { responsePieces } from './resources/discovery.ts';
 import { discoveryMethods } from './resources/services.ts';
 import type { DiscoveryMethod } from './resources/services.ts';
 import { CODES, StreamError } from './session/messages.ts';
@@ -35,7 +37,8 @@ export interface ServerStream {
   readonly node: NodeInfo | undefined;
   /** Gives the stream a newer set; it is sent soon, since streams take turns. The newest one wins over what was not sent yet. */
   publish(resources: ResourceSet): void;
-  status(): TypeStatus[];
+  /** Goes with the time: read it at once. */
+  status(): readonly TypeStatus[];
   /** Names and versions of what the client was sent, or said that it has. */
   sent(typeUrl: string): Iterable<readonly [name: string, version: string]>;
   /** Ends the stream with a gRPC status. */
@@ -175,7 +178,7 @@ class StreamBinding implements ServerStream, Task {
     if (resources !== undefined) this.#handler.published?.(this, resources);
   }
 
-  status(): TypeStatus[] {
+  status(): readonly TypeStatus[] {
     return this.#session.status();
   }
 
@@ -218,16 +221,27 @@ class StreamBinding implements ServerStream, Task {
     this.#cancelStall = this.#options.clock.after(stallMs, () =>
       this.#abort(`did not take a message of ${bytes} bytes within ${stallMs} ms`),
     );
-    this.#call.write(response, () => {
+    const written = (): void => {
       this.#cancelStall?.();
       this.#writing = false;
       this.#options.turns.ask(this);
-    });
+    };
+    const stream = bytes >= SHARED_BYTES_MIN && bytes <= SHARED_BYTES_MAX ? this.#http2() : undefined;
+    if (stream === undefined || stream.destroyed) this.#call.write(response, written);
+    else {
+      this.#call.sendMetadata(new Metadata());
+      writePieces(stream, responsePieces(response), written);
+    }
+  }
+
+  /** What grpc-js writes to. Undefined when it keeps that elsewhere. */
+  #http2(): Http2Stream | undefined {
+    return (this.#call as unknown as { call?: { stream?: Http2Stream } }).call?.stream;
   }
 
   /** A status would wait behind the bytes that are not read, so the HTTP/2 stream is reset. */
   #abort(message: string): void {
-    const stream = (this.#call as unknown as { call?: { stream?: Http2Stream } }).call?.stream;
+    const stream = this.#http2();
     this.#end(new StreamError(CODES.unavailable, message), stream === undefined);
     stream?.close(constants.NGHTTP2_CANCEL);
   }
@@ -243,6 +257,24 @@ class StreamBinding implements ServerStream, Task {
     this.#onClosed();
     if (this.#identified) this.#handler.closed?.(this, error);
   }
+}
+
+/** grpc-js copies each message twice. Long ones are the same for many streams, so they go past it, and the same bytes go to every stream. */
+const SHARED_BYTES_MIN = 16_384;
+/** What may be too long for a message as a whole is refused by grpc-js. */
+const SHARED_BYTES_MAX = MESSAGE_BYTES_MAX / 2;
+
+/** A gRPC message: a byte that says "not compressed", its length, its bytes. An error of the stream is told by its end. */
+function writePieces(stream: Http2Stream, pieces: readonly Uint8Array[], written: () => void): void {
+  const prefix = Buffer.alloc(5);
+  let bytes = 0;
+  for (const piece of pieces) bytes += piece.length;
+  prefix.writeUInt32BE(bytes, 1);
+  stream.cork();
+  stream.write(prefix);
+  for (const piece of pieces.slice(0, -1)) stream.write(piece);
+  stream.write(pieces.at(-1)!, written);
+  stream.uncork();
 }
 
 /** A client slower than a megabyte a second holds up memory that others need. */

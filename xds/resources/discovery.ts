@@ -11,9 +11,19 @@ import {
 } from '../gen/envoy/service/discovery/v3/discovery_pb.js';
 import type { Resource } from '../gen/envoy/service/discovery/v3/discovery_pb.js';
 import { StatusSchema } from '../gen/google/rpc/status_pb.js';
-import type { DeltaRequest, DeltaResponse, ErrorDetail, SotwRequest, SotwResponse, WireResource } from '../session/messages.ts';
+import type {
+  DeltaRequest,
+  DeltaResponse,
+  DiscoveryResponse,
+  ErrorDetail,
+  SotwRequest,
+  SotwResponse,
+  WireResource,
+} from '../session/messages.ts';
 import { fromDuration } from './duration.ts';
 import { nodeInfo, nodeMessage } from './node.ts';
+import { splitLists } from './request-lists.ts';
+import type { RequestLists } from './request-lists.ts';
 
 const RESOURCE_WRAPPER = 'type.googleapis.com/envoy.service.discovery.v3.Resource';
 
@@ -58,15 +68,21 @@ export function encodeDeltaRequest(request: DeltaRequest): Buffer {
   return asBuffer(toBinary(DeltaDiscoveryRequestSchema, message));
 }
 
-/** Throws for bytes that are no DeltaDiscoveryRequest. Resource locators count as their names. */
+/** Throws for bytes that are no DeltaDiscoveryRequest. Resource locators count as their names. Long lists are shared with other requests. */
 export function decodeDeltaRequest(bytes: Uint8Array): DeltaRequest {
-  const message = fromBinary(DeltaDiscoveryRequestSchema, bytes);
+  const split = splitLists(bytes);
+  const message = fromBinary(DeltaDiscoveryRequestSchema, split?.rest ?? bytes);
+  const lists: RequestLists = split?.lists ?? {
+    subscribe: message.resourceNamesSubscribe,
+    unsubscribe: message.resourceNamesUnsubscribe,
+    initialVersions: new Map(Object.entries(message.initialResourceVersions)),
+  };
   return {
     mode: 'delta',
     typeUrl: message.typeUrl,
-    subscribe: withLocators(message.resourceNamesSubscribe, message.resourceLocatorsSubscribe),
-    unsubscribe: withLocators(message.resourceNamesUnsubscribe, message.resourceLocatorsUnsubscribe),
-    initialVersions: new Map(Object.entries(message.initialResourceVersions)),
+    subscribe: withLocators(lists.subscribe, message.resourceLocatorsSubscribe),
+    unsubscribe: withLocators(lists.unsubscribe, message.resourceLocatorsUnsubscribe),
+    initialVersions: lists.initialVersions,
     responseNonce: message.responseNonce,
     ...(message.node === undefined ? {} : { node: nodeInfo(message.node) }),
     ...(message.errorDetail === undefined ? {} : { error: errorDetail(message.errorDetail) }),
@@ -75,19 +91,32 @@ export function decodeDeltaRequest(bytes: Uint8Array): DeltaRequest {
 
 // ---- responses ------------------------------------------------------------------------------------------------------
 
-/** DiscoveryResponse: version_info = 1, resources = 2, type_url = 4, nonce = 5. */
 export function encodeSotwResponse(response: SotwResponse): Buffer {
+  return Buffer.concat(sotwPieces(response));
+}
+
+export function encodeDeltaResponse(response: DeltaResponse): Buffer {
+  return Buffer.concat(deltaPieces(response));
+}
+
+/** The same bytes in pieces, of which the long ones are shared with other streams that are sent the same: nobody may write into them. */
+export function responsePieces(response: DiscoveryResponse): readonly Uint8Array[] {
+  return response.mode === 'delta' ? deltaPieces(response) : sotwPieces(response);
+}
+
+/** DiscoveryResponse: version_info = 1, resources = 2, type_url = 4, nonce = 5. */
+function sotwPieces(response: SotwResponse): readonly Uint8Array[] {
   const head = new BinaryWriter().tag(1, WireType.LengthDelimited).string(response.versionInfo);
   head.tag(4, WireType.LengthDelimited).string(response.typeUrl).tag(5, WireType.LengthDelimited).string(response.nonce);
-  return joined(head.finish(), response.resources, response.wrapped ? WRAPPED_FRAME : ANY_FRAME);
+  return [head.finish(), ...bodyOf(response.resources, response.wrapped ? WRAPPED_FRAME : ANY_FRAME)];
 }
 
 /** DeltaDiscoveryResponse: system_version_info = 1, resources = 2, type_url = 4, nonce = 5, removed_resources = 6. */
-export function encodeDeltaResponse(response: DeltaResponse): Buffer {
+function deltaPieces(response: DeltaResponse): readonly Uint8Array[] {
   const head = new BinaryWriter().tag(1, WireType.LengthDelimited).string(response.versionInfo);
   head.tag(4, WireType.LengthDelimited).string(response.typeUrl).tag(5, WireType.LengthDelimited).string(response.nonce);
   for (const name of response.removed) head.tag(6, WireType.LengthDelimited).string(name);
-  return joined(head.finish(), response.resources, RESOURCE_FRAME);
+  return [head.finish(), ...bodyOf(response.resources, RESOURCE_FRAME)];
 }
 
 /** Throws for bytes that are no DiscoveryResponse. Wrapped resources are unwrapped; other names are read out of the resource itself. */
@@ -181,14 +210,14 @@ let bodies: readonly Body[] = [];
 const BODIES_MAX = 4;
 const BODY_RESOURCES_MIN = 100;
 
-function joined(head: Uint8Array, resources: readonly WireResource[], frame: Frame): Buffer {
-  if (resources.length < BODY_RESOURCES_MIN) return Buffer.concat([head, ...framed(resources, frame)]);
+function bodyOf(resources: readonly WireResource[], frame: Frame): readonly Uint8Array[] {
+  if (resources.length < BODY_RESOURCES_MIN) return framed(resources, frame);
   let body = bodies.find((known) => known.frame === frame && sameResources(known.resources, resources));
   if (body === undefined) {
     body = { resources, frame, bytes: Buffer.concat(framed(resources, frame)) };
     bodies = [body, ...bodies.slice(0, BODIES_MAX - 1)];
   }
-  return Buffer.concat([head, body.bytes]);
+  return [body.bytes];
 }
 
 function sameResources(left: readonly WireResource[], right: readonly WireResource[]): boolean {

@@ -1,23 +1,14 @@
 /** One type on one stream as the server sees it: what is wanted, what was sent, what is due. Both protocol modes share it. */
 import type { DeltaRequest, EncodedResource, ErrorDetail, Mode, SotwRequest } from './messages.ts';
 import { errorText } from './messages.ts';
+import type { ResourceSet } from './resource-set.ts';
+import type { TypeStatus } from './server-options.ts';
+import { SentTable } from './sent-table.ts';
 import { Subscription, spend } from './subscription.ts';
 import type { NameBudget, SubscriptionChange } from './subscription.ts';
 import { isFullStateType } from './type-urls.ts';
 
-/** Everything that one flavour of client may get, immutable; versions change exactly when content does. */
-export interface ResourceSet {
-  /** Version of all resources of the type together. */
-  version(typeUrl: string): string;
-  /** By name or alias. */
-  get(typeUrl: string, name: string): EncodedResource | undefined;
-  names(typeUrl: string): Iterable<string>;
-  /**
-   * Names that may differ between the set that had `version` and this one (added, changed, removed); undefined when that is not known.
-   * It keeps the cost of a push to what changed, whatever the size of the mesh.
-   */
-  changedSince?(typeUrl: string, version: string): Iterable<string> | undefined;
-}
+export type { ResourceSet } from './resource-set.ts';
 
 /** What is due. `removals` are known to the client and must go; `absents` were asked for and do not exist. */
 export interface Plan {
@@ -29,9 +20,6 @@ export interface Plan {
   readonly due: boolean;
 }
 
-/** What a client has: the resource itself, shared by all streams, or a version alone when only the client told us of it. */
-type Sent = EncodedResource | { readonly version: string; readonly bytes?: undefined };
-
 export interface Outstanding {
   readonly nonce: string;
   readonly version: string;
@@ -41,7 +29,7 @@ export interface Outstanding {
 /** An answer to a response. */
 export type Verdict = { readonly nonce: string; readonly version: string; readonly error: ErrorDetail | undefined };
 
-export class ServedType {
+export class ServedType implements TypeStatus {
   readonly typeUrl: string;
   readonly mode: Mode;
   readonly subscription: Subscription;
@@ -58,7 +46,7 @@ export class ServedType {
   resumed = false;
   /** Since when a send waits for other types; undefined = it does not. */
   heldSinceMs: number | undefined;
-  readonly sent = new Map<string, Sent>();
+  readonly sent: SentTable;
   readonly heartbeatDueMs = new Map<string, number>();
   #resources: ResourceSet | undefined;
   #requested = false;
@@ -75,6 +63,7 @@ export class ServedType {
     this.typeUrl = typeUrl;
     this.fullState = mode === 'sotw' && isFullStateType(typeUrl);
     this.subscription = new Subscription(typeUrl, namesMax, budget);
+    this.sent = new SentTable(typeUrl);
     this.#budget = budget;
   }
 
@@ -163,6 +152,28 @@ export class ServedType {
     return plan.upserts.length === 0 && plan.removals.length === 0;
   }
 
+  get wildcard(): boolean {
+    return this.subscription.wildcard;
+  }
+
+  get names(): ReadonlySet<string> {
+    return this.subscription.names;
+  }
+
+  get state(): TypeStatus['state'] {
+    if (this.lastNonce === '') return 'NOT_SENT';
+    if (this.rejection !== undefined) return 'ERROR';
+    return this.outstanding === undefined ? 'SYNCED' : 'STALE';
+  }
+
+  get sentVersion(): string {
+    return this.lastVersion;
+  }
+
+  get error(): string {
+    return this.rejection?.message ?? '';
+  }
+
   /** A response is acknowledged by its nonce, and rejected by an error alone (rules 8, 9). */
   #settle(request: SotwRequest | DeltaRequest): Verdict | undefined {
     const { outstanding } = this;
@@ -228,10 +239,7 @@ export class ServedType {
         if (this.#forced.has(name) || sent?.version !== resource.version) {
           if (sent === undefined && !upserts.has(resource.name)) additions += 1;
           upserts.set(resource.name, resource);
-        } else {
-          this.#pending.delete(name);
-          this.#share(name, resource);
-        }
+        } else this.#pending.delete(name);
       } else if (this.mode === 'sotw' && !this.fullState) {
         // Outside LDS and CDS absence says nothing in this mode; the parent's ceasing to refer is the deletion (rule 27).
         this.#forget(name);
@@ -240,6 +248,10 @@ export class ServedType {
       else this.#forget(name);
     }
     const due = this.#answerDue || upserts.size > 0 || removals.length > 0 || absents.length > 0;
+    if (this.#pending.size === 0) {
+      this.#shareAll(resources);
+      if (!due) return NOTHING;
+    }
     return { upserts: [...upserts.values()], additions, removals, absents, due };
   }
 
@@ -249,11 +261,10 @@ export class ServedType {
     return resource?.name === name ? resource.name : name;
   }
 
-  /** What the client told us that it has turns out to be what we have, too: one object for all streams instead. */
-  #share(name: string, resource: EncodedResource): void {
-    if (resource.name !== name || this.sent.get(name) === resource) return;
-    this.sent.delete(name);
-    this.sent.set(resource.name, resource);
+  /** Nothing is pending, so the client has what it wants of this set: that is one table and one list of names for all such streams. */
+  #shareAll(resources: ResourceSet): void {
+    this.subscription.share(resources.nameSet?.(this.typeUrl));
+    this.sent.rebase(resources, this.subscription.scope);
   }
 
   #wantedNames(): Iterable<string> {
@@ -269,7 +280,7 @@ export class ServedType {
   #examineAll(): void {
     for (const name of this.#wantedNames()) this.#pending.add(name);
     for (const name of this.subscription.names) this.#pending.add(name);
-    for (const name of this.sent.keys()) this.#pending.add(name);
+    for (const [name] of this.sent.entries()) this.#pending.add(name);
   }
 
   #examine(name: string): void {
@@ -291,7 +302,7 @@ export class ServedType {
   }
 
   #forgetUnwanted(): void {
-    for (const name of this.sent.keys()) if (!this.subscription.matches(name)) this.#forget(name);
+    for (const [name] of [...this.sent.entries()]) if (!this.subscription.matches(name)) this.#forget(name);
     for (const name of this.#pending) if (!this.subscription.matches(name)) this.#forget(name);
   }
 

@@ -35,7 +35,7 @@ export interface ServerSessionOptions {
 export interface TypeStatus {
   readonly typeUrl: string;
   readonly wildcard: boolean;
-  readonly names: readonly string[];
+  readonly names: ReadonlySet<string>;
   /** NOT_SENT: nothing yet; STALE: sent and not answered; SYNCED: acknowledged; ERROR: rejected. */
   readonly state: 'SYNCED' | 'NOT_SENT' | 'STALE' | 'ERROR';
   readonly sentVersion: string;

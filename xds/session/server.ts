@@ -82,26 +82,14 @@ export class ServerSession {
     return undefined;
   }
 
-  status(): TypeStatus[] {
-    return this.#ordered.map((type) => ({
-      typeUrl: type.typeUrl,
-      wildcard: type.subscription.wildcard,
-      // Asked for seldom, and as long as the mesh is large.
-      get names() {
-        return [...type.subscription.names];
-      },
-      state:
-        type.lastNonce === '' ? 'NOT_SENT' : type.rejection !== undefined ? 'ERROR' : type.outstanding === undefined ? 'SYNCED' : 'STALE',
-      sentVersion: type.lastVersion,
-      ackedVersion: type.ackedVersion,
-      error: type.rejection?.message ?? '',
-      settled: type.settled,
-    }));
+  /** In push order. What it answers goes with the time: read it at once. */
+  status(): readonly TypeStatus[] {
+    return this.#ordered;
   }
 
   /** Names and versions of what the client was sent, or said that it has. */
   *sent(typeUrl: string): Iterable<readonly [name: string, version: string]> {
-    for (const [name, { version }] of this.#types.get(typeUrl)?.sent ?? []) yield [name, version];
+    for (const [name, { version }] of this.#types.get(typeUrl)?.sent.entries() ?? []) yield [name, version];
   }
 
   /** Stops the timer; later calls of `next()` give nothing. */

@@ -1,6 +1,7 @@
 /** What one client wants of one type: names, or everything, by the wildcard rules of both protocol modes. */
 import { isFullStateType } from './type-urls.ts';
 import { CODES, StreamError, WILDCARD } from './messages.ts';
+import type { Scope } from './sent-table.ts';
 
 /** What a request changed. */
 export interface SubscriptionChange {
@@ -23,7 +24,11 @@ export class Subscription {
   #wildcard = false;
   /** Empty lists mean "everything" only until a name was asked for on this stream (rule 19). */
   #legacy: boolean;
-  #names = new Set<string>();
+  #names: ReadonlySet<string> = NO_NAMES;
+  /** Others hold `#names`, too: the next change is made in a copy. */
+  #shared = true;
+  /** Whether these names were compared with everybody's since they changed. */
+  #compared = true;
 
   constructor(typeUrl: string, namesMax: number, budget: NameBudget) {
     this.typeUrl = typeUrl;
@@ -48,6 +53,22 @@ export class Subscription {
     return this.#wildcard || this.#names.has(name);
   }
 
+  /** What is wanted now; later changes leave it as it is. */
+  get scope(): Scope {
+    this.#shared = true;
+    return this.#wildcard && this.#names.size === 0 ? EVERYTHING : { wildcard: this.#wildcard, names: this.#names };
+  }
+
+  /** Takes `all` for its own names when they are the same: a thousand streams that ask for the same names hold them once. */
+  share(all: ReadonlySet<string> | undefined): void {
+    if (this.#compared || all === undefined) return;
+    this.#compared = true;
+    if (all.size !== this.#names.size) return;
+    for (const name of this.#names) if (!all.has(name)) return;
+    this.#names = all;
+    this.#shared = true;
+  }
+
   /** State of the world: the list replaces what was wanted. Throws a StreamError beyond the limits. */
   replace(resourceNames: readonly string[]): SubscriptionChange {
     this.#limit(resourceNames.length);
@@ -64,7 +85,11 @@ export class Subscription {
     };
     for (const name of change.removed) this.#budget.leftChars += name.length;
     for (const name of change.added) spend(this.#budget, name);
-    this.#names = names;
+    if (change.added.length + change.removed.length > 0) {
+      this.#names = names;
+      this.#shared = false;
+      this.#compared = false;
+    }
     this.#wildcard = wildcard;
     return change;
   }
@@ -76,7 +101,8 @@ export class Subscription {
     const removed: string[] = [];
     for (const name of unsubscribe) {
       if (name === WILDCARD) this.#wildcard = false;
-      else if (this.#names.delete(name)) {
+      else if (this.#names.has(name)) {
+        this.#own().delete(name);
         this.#budget.leftChars += name.length;
         removed.push(name);
       }
@@ -85,13 +111,22 @@ export class Subscription {
     for (const name of subscribe) {
       if (name === WILDCARD) this.#wildcard = true;
       else {
-        if (!this.#names.has(name)) spend(this.#budget, name);
-        this.#names.add(name);
+        if (!this.#names.has(name)) {
+          spend(this.#budget, name);
+          this.#own().add(name);
+        }
         added.add(name);
       }
     }
     this.#limit(this.#names.size);
     return { added: [...added], removed, wildcardAdded: this.#wildcard && !before, wildcardRemoved: !this.#wildcard && before };
+  }
+
+  #own(): Set<string> {
+    if (this.#shared) this.#names = new Set(this.#names);
+    this.#shared = false;
+    this.#compared = false;
+    return this.#names as Set<string>;
   }
 
   #limit(count: number): void {
@@ -103,6 +138,9 @@ export class Subscription {
     }
   }
 }
+
+const NO_NAMES: ReadonlySet<string> = new Set();
+const EVERYTHING: Scope = { wildcard: true, names: NO_NAMES };
 
 /** Takes a name out of the budget. Throws a StreamError when it is used up. */
 export function spend(budget: NameBudget, name: string): void {
