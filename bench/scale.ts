@@ -82,8 +82,7 @@ async function main(): Promise<void> {
     await api!.create(services.map((service) => apiInstance(service, 1)));
   }
   await delay(1_500);
-  note('start', { readyMs: Math.round(controlPlane!.readyMs), ...sizes() });
-  await api!.metrics();
+  note('start', { readyMs: Math.round(controlPlane!.readyMs), loopDelayMsMax: await api!.loopDelayMsMax(), ...sizes() });
   await firstPush(ports);
   if (values.phases.includes('changes')) await oneByOne();
   if (values.phases.includes('storm')) await storm();
@@ -117,7 +116,7 @@ async function firstPush(ports: Ports): Promise<void> {
   await until('every proxy has everything', async () => (await looks()).complete === PROXIES);
   const tookMs = Math.round(performance.now() - startMs);
   await until('every proxy has acknowledged everything', async () => (await api!.settled()) === PROXIES);
-  const { loopDelayMsMax } = await api!.metrics();
+  const loopDelayMsMax = await api!.loopDelayMsMax();
   const { bytesIn } = await looks();
   note('firstPush', { tookMs, cpuMs: cpuMsOf(controlPlane!.pid) - cpuMs, loopDelayMsMax, bytesPerProxy: bytesIn, ...sizes() });
 }
@@ -141,7 +140,7 @@ async function oneByOne(): Promise<void> {
       arrivedMs.push(...(await fleet.tell<number[]>({ do: 'times', cluster: clusterOf(service) })).map((atMs) => atMs - wallMs));
   }
   const after = await looks();
-  const { loopDelayMsMax } = await api!.metrics();
+  const loopDelayMsMax = await api!.loopDelayMsMax();
   note('changes', {
     count,
     ackedByAllMs: spread(ackedMs),
@@ -187,7 +186,7 @@ async function storm(): Promise<void> {
   if (wrong.length > 0)
     throw new Error(`after the storm ${wrong.length} services are not what was written last: ${wrong.slice(0, 3).join('; ')}`);
   const after = await looks();
-  const { loopDelayMsMax } = await api!.metrics();
+  const loopDelayMsMax = await api!.loopDelayMsMax();
   note('storm', {
     changes: total,
     services: STORM_SERVICES,
@@ -222,11 +221,12 @@ async function restart(start: () => Promise<void>): Promise<void> {
   const stoppedMs = performance.now() - startMs;
   await start();
   const readyMs = performance.now() - startMs;
+  const loopDelayMsMaxUntilReady = await api!.loopDelayMsMax();
   await until('every proxy is back', async () => (await api!.metrics()).proxies === PROXIES, 250);
   const backMs = performance.now() - startMs - readyMs;
   await until('every proxy has acknowledged everything', async () => (await api!.settled()) === PROXIES);
   const after = await looks();
-  const { loopDelayMsMax } = await api!.metrics();
+  const loopDelayMsMax = await api!.loopDelayMsMax();
   note('restart', {
     stoppedMs: Math.round(stoppedMs),
     readyMs: Math.round(readyMs - stoppedMs),
@@ -234,6 +234,7 @@ async function restart(start: () => Promise<void>): Promise<void> {
     allBackMs: Math.round(readyMs + backMs),
     resourcesResent: after.updates - before.updates,
     cpuMs: cpuMsOf(controlPlane!.pid),
+    loopDelayMsMaxUntilReady,
     loopDelayMsMax,
     ...sizes(),
   });

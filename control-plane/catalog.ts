@@ -9,6 +9,8 @@ export interface Catalog {
   readonly world: Watch<World>;
   /** Every resource that takes part in the world, in order of kind and key. */
   resources(): readonly Resource[];
+  /** The one of `kind namespace/name`. */
+  resource(kindAndKey: string): Resource | undefined;
   /** Every source has spoken once; what is published before that is a half-known mesh. */
   readonly ready: Promise<void>;
   /** Watches the sources until the signal aborts. A source that ends or throws leaves its last state in place. */
@@ -44,6 +46,7 @@ export function createCatalog(sources: readonly Source[], deps: { readonly log: 
     world,
     ready,
     resources: () => merged.resources(),
+    resource: (kindAndKey) => merged.resource(kindAndKey),
     run: async (signal) => {
       await Promise.all(sources.map((source, index) => follow(source, index, signal)));
     },
@@ -81,6 +84,8 @@ class Merge {
   readonly #held: Held[];
   readonly #state = new WorldState();
   readonly #keys = new WeakMap<Resource, string>();
+  /** What sources hold that an earlier one hides. */
+  #hidden: readonly Problem[] = [];
 
   constructor(names: readonly string[]) {
     this.#held = names.map((name) => ({ name, state: NOTHING, byKey: new Map(), repeats: [] }));
@@ -99,6 +104,7 @@ class Merge {
     held.byKey = taken.byKey;
     held.repeats = taken.repeats;
     const { changes, hiddenMoved } = this.#changes(index, before, taken);
+    if (taken.replaced === undefined || hiddenMoved || this.#hidden.length > 0) this.#hidden = this.#hiddenOnes();
     const first = this.#state.world === EMPTY_WORLD;
     if (changes.size === 0 && !problemsMoved && !repeatsMoved && !hiddenMoved && !first) return this.#state.world;
     return this.#state.apply(changes, this.#problems());
@@ -108,6 +114,14 @@ class Merge {
     const winners = new Map<string, Resource>();
     for (const held of this.#held) for (const [key, resource] of held.byKey) if (!winners.has(key)) winners.set(key, resource);
     return [...winners.keys()].sort().map((key) => winners.get(key)!);
+  }
+
+  resource(kindAndKey: string): Resource | undefined {
+    for (const { byKey } of this.#held) {
+      const found = byKey.get(kindAndKey);
+      if (found !== undefined) return found;
+    }
+    return undefined;
   }
 
   /** Most states differ from the one before in a resource or two at the same place: then only those are looked at. */
@@ -165,16 +179,23 @@ class Merge {
 
   #problems(): Problem[] {
     const problems: Problem[] = [];
-    const owners = new Map<string, Resource>();
-    const several = this.#held.filter((held) => held.byKey.size > 0).length > 1;
     for (const held of this.#held) {
       problems.push(...held.state.problems);
       for (const repeat of held.repeats) problems.push(repeated(repeat, held.byKey.get(this.#key(repeat))!));
-      if (!several) continue;
-      for (const [key, resource] of held.byKey) {
-        const owner = owners.get(key);
-        if (owner === undefined) owners.set(key, resource);
-        else problems.push(repeated(resource, owner));
+    }
+    return [...problems, ...this.#hidden];
+  }
+
+  /** One for each resource of which an earlier source has another of the same name. */
+  #hiddenOnes(): Problem[] {
+    const problems: Problem[] = [];
+    const filled = this.#held.filter((held) => held.byKey.size > 0);
+    for (const [at, { byKey }] of filled.entries()) {
+      if (at === 0) continue;
+      const earlier = filled.slice(0, at);
+      for (const [key, resource] of byKey) {
+        const owner = earlier.find((held) => held.byKey.has(key))?.byKey.get(key);
+        if (owner !== undefined) problems.push(repeated(resource, owner));
       }
     }
     return problems;

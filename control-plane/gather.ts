@@ -74,7 +74,7 @@ export async function gather(options: ControlPlaneOptions, base: Base, closers: 
     return { id, taken: () => changes.included(id, late.publisher?.current ?? 1) };
   };
   const files = observeSource(createFilesSource(options.files, { clock, log }), noting('files'));
-  const api = createApiSource({ store, change: noting('api') });
+  const api = createApiSource({ clock, store, change: noting('api') });
   const registrations = createRegistrations({ ...base, change: noting('registrations') });
   closers.add(() => registrations.close());
   const catalog = createCatalog([files, api.source, registrations.source], { log });

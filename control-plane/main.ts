@@ -151,6 +151,7 @@ async function serve(options: ControlPlaneOptions, known: Known, pushing: Pushin
     load,
     world,
     resources: () => catalog.resources(),
+    resource: (kindAndKey) => catalog.resource(kindAndKey),
     affectedBy: (resources) =>
       affectedBy(resources, { files: files.state, registrations: registrations.state(), proxies, encoder: pushing.encoder }),
     addresses: () => ({ xds: formatAddress(xds.xds), xdsTls: formatAddress(xds.xdsTls) }),

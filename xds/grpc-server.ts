@@ -68,7 +68,8 @@ export interface ServeDiscoveryOptions {
   readonly holdMsMax?: number;
 }
 
-type Call = ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>;
+/** Requests come as bytes: they are decoded in the stream's turn. */
+type Call = ServerDuplexStream<Buffer, DiscoveryResponse>;
 
 /** Adds the aggregated and the per-type discovery services to `server`. The answer ends all streams and refuses new ones. */
 export function serveDiscovery(
@@ -94,7 +95,7 @@ export function serveDiscovery(
       method.definition.path,
       (call: Call) => serve(method, call),
       method.definition.responseSerialize,
-      method.definition.requestDeserialize,
+      (bytes: Buffer) => bytes,
       'bidi',
     );
   }
@@ -122,6 +123,11 @@ class StreamBinding implements ServerStream, Task {
   readonly #handler: DiscoveryHandler;
   readonly #options: BindingOptions;
   readonly #session: ServerSession;
+  readonly #decode: (bytes: Buffer) => DiscoveryRequest;
+  /** Requests that wait for a turn; reading stops at the first, so there are no more of them than grpc-js had read already. */
+  readonly #inbox: Buffer[] = [];
+  /** The handler looks at the node. */
+  #admitting = false;
   #published: ResourceSet | undefined;
   readonly #onClosed: () => void;
   #identified = false;
@@ -137,6 +143,7 @@ class StreamBinding implements ServerStream, Task {
     this.#call = call;
     this.#handler = handler;
     this.#options = options;
+    this.#decode = method.definition.requestDeserialize;
     this.#onClosed = onClosed;
     const { clock, namesMax, responseBytesMax, holdMsMax } = options;
     this.#session = new ServerSession({
@@ -151,7 +158,7 @@ class StreamBinding implements ServerStream, Task {
         if (this.#identified) handler.event?.(this, event);
       },
     });
-    call.on('data', (request: DiscoveryRequest) => void this.#receive(request));
+    call.on('data', (bytes: Buffer) => this.#arrived(bytes));
     call.on('end', () => this.#end(undefined));
     call.on('cancelled', () => this.#end(new StreamError(status.CANCELLED, 'the client cancelled the stream or its connection broke')));
     call.on('error', (error: Error & { code?: number }) => this.#end(new StreamError(error.code ?? status.UNKNOWN, error.message)));
@@ -172,6 +179,8 @@ class StreamBinding implements ServerStream, Task {
 
   turn(): void {
     if (this.#closed) return;
+    const bytes = this.#admitting ? undefined : this.#inbox.shift();
+    if (bytes !== undefined) void this.#receive(bytes);
     const resources = this.#published;
     this.#published = undefined;
     this.#flush();
@@ -190,19 +199,30 @@ class StreamBinding implements ServerStream, Task {
     this.#end(new StreamError(code, message), true);
   }
 
-  /** One request at a time: while the handler looks at the node, nothing more is read. */
-  async #receive(request: DiscoveryRequest): Promise<void> {
+  #arrived(bytes: Buffer): void {
     if (this.#closed) return;
+    this.#call.pause();
+    this.#inbox.push(bytes);
+    this.#options.turns.ask(this);
+  }
+
+  /** One request at a time: while the handler looks at the node, nothing more is read. */
+  async #receive(bytes: Buffer): Promise<void> {
     try {
       const first = this.#session.node === undefined;
-      this.#session.receive(request);
-      if (!first) return;
-      this.#identified = true;
-      const admitted = this.#handler.identified(this, this.#session.node!);
-      if (admitted === undefined) return;
-      this.#call.pause();
-      await admitted;
-      this.#call.resume();
+      this.#session.receive(decoded(this.#decode, bytes));
+      if (first) {
+        this.#identified = true;
+        const admitted = this.#handler.identified(this, this.#session.node!);
+        if (admitted !== undefined) {
+          this.#admitting = true;
+          await admitted;
+          this.#admitting = false;
+        }
+      }
+      if (this.#closed) return;
+      if (this.#inbox.length > 0) this.#options.turns.ask(this);
+      else this.#call.resume();
     } catch (error) {
       const known = error instanceof StreamError ? error : new StreamError(CODES.internal, `cannot serve the stream: ${messageOf(error)}`);
       this.#end(known, true);
@@ -279,6 +299,14 @@ function writePieces(stream: Http2Stream, pieces: readonly Uint8Array[], written
 
 /** A client slower than a megabyte a second holds up memory that others need. */
 const BYTES_PER_MS_MIN = 1_000;
+
+function decoded(decode: (bytes: Buffer) => DiscoveryRequest, bytes: Buffer): DiscoveryRequest {
+  try {
+    return decode(bytes);
+  } catch (error) {
+    throw new StreamError(CODES.internal, `a request cannot be decoded: ${messageOf(error)}`);
+  }
+}
 
 /** What a call tells of its other end. */
 export function peerOf(call: ServerDuplexStream<unknown, unknown>, transport: 'plaintext' | 'tls'): Peer {

@@ -25,6 +25,9 @@ export interface Ports {
   readonly metrics: number;
 }
 
+/** As in the container image and in the npm scripts. */
+const NODE_FLAGS = ['--max-semi-space-size=2'];
+
 /** `meshwork control-plane` on loopback. Resolves when it is ready; rejects with what it printed when it ends before. */
 export function startControlPlane(options: {
   files: string;
@@ -41,6 +44,7 @@ export function startControlPlane(options: {
     ['--metrics', ports.metrics],
   ].flatMap(([option, port]) => [String(option), `127.0.0.1:${port}`]);
   const args = [
+    ...NODE_FLAGS,
     ...options.nodeFlags,
     MESHWORK,
     'control-plane',

@@ -60,9 +60,8 @@ export const resources: Area = (app, context) => {
     },
     (request, reply) => {
       const parsed = parsedBody(request);
-      const known = new Map(context.resources().map((resource) => [resourceKey(resource), resource]));
       for (const resource of parsed) {
-        const there = context.api.get(resourceKey(resource)) ?? known.get(resourceKey(resource));
+        const there = find(context, resource.kind, resource.metadata.namespace, resource.metadata.name);
         if (there !== undefined)
           throw new ApiProblem(409, `${nameOf(resourceKey(resource))} exists already${fromWhere(there)}; replace it with PUT and If-Match`);
       }
@@ -220,8 +219,7 @@ function kindOf(word: string): Kind {
 
 /** What the API wrote wins over other sources of the same name, as in the catalog's order of sources. */
 function find(context: ApiContext, kind: string, namespace: string, name: string): Resource | undefined {
-  const key = `${kind}/${namespace}/${name}`;
-  return context.api.get(key) ?? context.resources().find((resource) => resourceKey(resource) === key);
+  return context.api.get(`${kind}/${namespace}/${name}`) ?? context.resource(`${kind} ${namespace}/${name}`);
 }
 
 function required(context: ApiContext, params: Path['Params']): Resource {

@@ -1,8 +1,9 @@
 /** The source of what the API wrote: resources in the store, each with an entity tag, changed by conditional writes. */
 import { createHash } from 'node:crypto';
+import type { Clock } from '../../lib/clock.ts';
 import type { Json } from '../../xds/snapshot.ts';
 import type { Store } from '../store/store.ts';
-import type { Origin, Problem, Resource, Source } from '../world.ts';
+import type { Origin, Problem, Resource, Source, SourceState } from '../world.ts';
 import { createPushedSource } from './state.ts';
 
 /** One write: put a resource, or delete the one of that key. */
@@ -19,6 +20,7 @@ export interface ApiSource {
 }
 
 export interface ApiSourceDeps {
+  readonly clock: Clock;
   readonly store: Store;
   /** Notes a change; answers its id and what to call when the catalog has taken it in. */
   readonly change: (resources: readonly string[]) => { readonly id: string; readonly taken: () => void };
@@ -40,22 +42,22 @@ export function createApiSource(deps: ApiSourceDeps): ApiSource {
   let resources = new Map<string, Resource>();
   for (const { key, value } of store.list('resources')) resources.set(key, { ...(value as unknown as Resource), origin: ORIGIN });
   const problems: readonly Problem[] = [];
-  const pushed = createPushedSource('api', { resources: [...resources.values()], problems });
-  const edited = (edits: readonly Edit[]): Map<string, Resource> => {
-    const next = new Map(resources);
+  const state = (): SourceState => ({ resources: [...resources.values()], problems });
+  const pushed = createPushedSource('api', state(), deps.clock);
+  /** Changes `next`, or answers another one: without new keys the order stays as it is. */
+  const edited = (next: Map<string, Resource>, edits: readonly Edit[]): Map<string, Resource> => {
+    const added = edits.some((edit) => 'put' in edit && !next.has(resourceKey(edit.put)));
     for (const edit of edits) {
       if ('put' in edit) next.set(resourceKey(edit.put), { ...edit.put, origin: ORIGIN });
       else next.delete(edit.delete);
     }
-    // Without new keys the order is as before.
-    if (edits.every((edit) => !('put' in edit) || resources.has(resourceKey(edit.put)))) return next;
-    return new Map([...next].sort(([left], [right]) => (left < right ? -1 : 1)));
+    return added ? new Map([...next].sort(([left], [right]) => (left < right ? -1 : 1))) : next;
   };
   return {
     source: pushed,
     list: () => [...resources.values()],
     get: (key) => resources.get(key),
-    preview: (edits) => [...edited(edits).values()],
+    preview: (edits) => [...edited(new Map(resources), edits).values()],
     write(edits) {
       store.transaction(() => {
         for (const edit of edits) {
@@ -66,9 +68,9 @@ export function createApiSource(deps: ApiSourceDeps): ApiSource {
           }
         }
       });
-      resources = edited(edits);
+      resources = edited(resources, edits);
       const change = deps.change(edits.map((edit) => nameOf('put' in edit ? resourceKey(edit.put) : edit.delete)));
-      pushed.set({ resources: [...resources.values()], problems }, change.taken);
+      pushed.set(state, change.taken);
       return change.id;
     },
   };
@@ -88,14 +90,22 @@ function bodyOf(resource: Resource): Record<string, Json> {
   return resource.kind === 'EndpointSlice' ? { ...resource.spec } : { spec: resource.spec };
 }
 
+/** By the body: copies of a resource that differ in origin alone share it. A write asks for the tag of what is there and of what comes. */
+const tags = new WeakMap<Resource['spec'], { readonly metadata: Resource['metadata']; readonly tag: string }>();
+
 /** A strong entity tag of the content: equal documents have equal tags, whoever wrote them, in this process and the next. */
 export function etagOf(resource: Resource): string {
+  const { metadata, spec } = resource;
+  const known = tags.get(spec);
+  if (known?.metadata === metadata) return known.tag;
   const text = JSON.stringify(documentOf(resource), (_key, value: unknown) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)
       ? Object.fromEntries(Object.entries(value).sort(([left], [right]) => (left < right ? -1 : 1)))
       : value,
   );
-  return `"${createHash('sha256').update(text).digest('base64url').slice(0, 27)}"`;
+  const tag = `"${createHash('sha256').update(text).digest('base64url').slice(0, 27)}"`;
+  tags.set(spec, { metadata, tag });
+  return tag;
 }
 
 /** `HTTPRoute/default/reviews` as messages write it. */
