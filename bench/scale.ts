@@ -115,7 +115,7 @@ async function firstPush(ports: Ports): Promise<void> {
   );
   await until('every proxy has everything', async () => (await looks()).complete === PROXIES);
   const tookMs = Math.round(performance.now() - startMs);
-  await until('every proxy has acknowledged everything', async () => (await api!.settled()) === PROXIES);
+  await until('every proxy has acknowledged everything', async () => (await api!.settled()) === PROXIES, 250);
   const loopDelayMsMax = await api!.loopDelayMsMax();
   const { bytesIn } = await looks();
   note('firstPush', { tookMs, cpuMs: cpuMsOf(controlPlane!.pid) - cpuMs, loopDelayMsMax, bytesPerProxy: bytesIn, ...sizes() });
@@ -180,7 +180,7 @@ async function storm(): Promise<void> {
   }
   const sentMs = performance.now() - startMs;
   await api!.acked(lastId);
-  await until('every proxy has acknowledged everything', async () => (await api!.settled()) === PROXIES);
+  await until('every proxy has acknowledged everything', async () => (await api!.settled()) === PROXIES, 250);
   const settledMs = performance.now() - startMs - sentMs;
   const wrong = await disagreeing(last);
   if (wrong.length > 0)
@@ -224,7 +224,7 @@ async function restart(start: () => Promise<void>): Promise<void> {
   const loopDelayMsMaxUntilReady = await api!.loopDelayMsMax();
   await until('every proxy is back', async () => (await api!.metrics()).proxies === PROXIES, 250);
   const backMs = performance.now() - startMs - readyMs;
-  await until('every proxy has acknowledged everything', async () => (await api!.settled()) === PROXIES);
+  await until('every proxy has acknowledged everything', async () => (await api!.settled()) === PROXIES, 250);
   const after = await looks();
   const loopDelayMsMax = await api!.loopDelayMsMax();
   note('restart', {

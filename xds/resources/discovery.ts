@@ -221,7 +221,7 @@ function bodyOf(resources: readonly WireResource[], frame: Frame): readonly Uint
 }
 
 function sameResources(left: readonly WireResource[], right: readonly WireResource[]): boolean {
-  return left.length === right.length && left.every((resource, index) => resource === right[index]);
+  return left === right || (left.length === right.length && left.every((resource, index) => resource === right[index]));
 }
 
 function framed(resources: readonly WireResource[], frame: Frame): Uint8Array[] {

@@ -38,6 +38,19 @@ export interface EncodedResource extends WireResource {
   readonly bytes: Uint8Array;
 }
 
+const sums = new WeakMap<readonly WireResource[], number>();
+
+/** Bytes of all resources together. A list is summed up once: many streams are sent the same. */
+export function bytesOf(resources: readonly WireResource[]): number {
+  let bytes = sums.get(resources);
+  if (bytes === undefined) {
+    bytes = 0;
+    for (const resource of resources) bytes += resource.bytes?.length ?? 0;
+    sums.set(resources, bytes);
+  }
+  return bytes;
+}
+
 export interface SotwRequest {
   readonly mode: 'sotw';
   readonly typeUrl: string;

@@ -46,6 +46,16 @@ export class SentTable {
     if (this.#own.size > 0) this.#own.clear();
   }
 
+  /** Whether this is all of `resources` that a subscription asks for, nothing less and nothing else. */
+  isAllOf(resources: ResourceSet, { wildcard, names }: Scope): boolean {
+    return (
+      this.#own.size === 0 &&
+      this.#base?.version(this.#typeUrl) === resources.version(this.#typeUrl) &&
+      this.#scope.wildcard === wildcard &&
+      this.#scope.names === names
+    );
+  }
+
   *entries(): Iterable<readonly [name: string, sent: Sent]> {
     for (const name of this.#sharedNames()) {
       const shared = this.#own.has(name) ? undefined : this.#shared(name);

@@ -4,21 +4,15 @@ import { errorText } from './messages.ts';
 import type { ResourceSet } from './resource-set.ts';
 import type { TypeStatus } from './server-options.ts';
 import { SentTable } from './sent-table.ts';
+import { NOTHING_DUE, joinedSteps, planOf, stepBetween } from './step.ts';
+import type { Plan, Step } from './step.ts';
 import { Subscription, spend } from './subscription.ts';
 import type { NameBudget, SubscriptionChange } from './subscription.ts';
 import { isFullStateType } from './type-urls.ts';
 
 export type { ResourceSet } from './resource-set.ts';
 
-/** What is due. `removals` are known to the client and must go; `absents` were asked for and do not exist. */
-export interface Plan {
-  readonly upserts: readonly EncodedResource[];
-  /** How many of `upserts` the client does not have yet: these are what later types may point at. */
-  readonly additions: number;
-  readonly removals: readonly string[];
-  readonly absents: readonly string[];
-  readonly due: boolean;
-}
+export type { Plan } from './step.ts';
 
 export interface Outstanding {
   readonly nonce: string;
@@ -53,6 +47,8 @@ export class ServedType implements TypeStatus {
   /** Names whose state may differ from what was sent; a name in `#forced` is answered even when it does not. */
   readonly #pending = new Set<string>();
   readonly #forced = new Set<string>();
+  /** What is pending is a step from one set to another, and nothing else: then no name is looked at for this stream alone. */
+  #step: Step | undefined;
   #answerDue = false;
   #plan: Plan | undefined;
 
@@ -69,13 +65,19 @@ export class ServedType implements TypeStatus {
 
   /** Takes a newer set. The older one's unsent content is never sent: the newest wins. */
   publish(resources: ResourceSet): void {
-    const seen = this.#resources?.version(this.typeUrl);
+    const before = this.#resources;
     this.#resources = resources;
-    if (seen === resources.version(this.typeUrl)) return;
-    const changed = seen === undefined ? undefined : resources.changedSince?.(this.typeUrl, seen);
-    if (changed === undefined) this.#examineAll();
-    else for (const name of changed) this.#examine(name);
+    if (before?.version(this.typeUrl) === resources.version(this.typeUrl)) return;
     this.#plan = undefined;
+    const step = before === undefined ? undefined : stepBetween(this.typeUrl, before, resources);
+    if (step !== undefined && this.#step !== undefined) this.#step = joinedSteps(this.#step, step);
+    else if (step !== undefined && this.#hasAllOf(step.from)) this.#step = step;
+    else {
+      this.#unfold();
+      const changed = before === undefined ? undefined : resources.changedSince?.(this.typeUrl, before.version(this.typeUrl));
+      if (changed === undefined) this.#examineAll();
+      else for (const name of changed) this.#examine(name);
+    }
   }
 
   /** Answers what the request says about an earlier response, or undefined. State-of-the-world requests with a stale nonce are `'stale'` and change nothing (rule 11). */
@@ -92,9 +94,12 @@ export class ServedType implements TypeStatus {
             request.unsubscribe,
             first,
           );
+    if (first || this.answerNext || changes(change)) {
+      this.#unfold();
+      this.#plan = undefined;
+    }
     if (request.mode === 'sotw') this.#applySotw(change, first);
-    else this.#applyDelta(change, first ? request.initialVersions : new Map());
-    this.#plan = undefined;
+    else this.#applyDelta(change, first ? request.initialVersions : NO_VERSIONS);
     return { verdict, change };
   }
 
@@ -126,23 +131,25 @@ export class ServedType implements TypeStatus {
 
   /** Books a response as sent. */
   book(sent: { nonce: string; version: string; upserts: readonly EncodedResource[]; gone: readonly string[]; additions: number }): void {
-    for (const resource of sent.upserts) {
-      if (this.subscription.matches(resource.name)) this.#settleName(resource.name, resource);
-      // A resource is booked under its name and under each alias that was asked for.
-      for (const alias of resource.aliases ?? []) if (this.subscription.names.has(alias)) this.#settleName(alias, resource);
-    }
-    for (const name of sent.gone) {
-      this.sent.delete(name);
-      this.heartbeatDueMs.delete(name);
-      this.#pending.delete(name);
-      this.#forced.delete(name);
-    }
+    const whole = this.#step !== undefined && this.#plan?.upserts === sent.upserts && this.#plan.removals.length === sent.gone.length;
+    if (whole) this.#stepTaken();
+    else this.#bookNames(sent.upserts, sent.gone);
     this.#answerDue = false;
     this.#plan = undefined;
     if (sent.upserts.length > 0 || sent.gone.length > 0) this.heldSinceMs = undefined;
     this.lastNonce = sent.nonce;
     this.lastVersion = sent.version;
     this.outstanding = { nonce: sent.nonce, version: sent.version, additions: sent.additions };
+  }
+
+  #bookNames(upserts: readonly EncodedResource[], gone: readonly string[]): void {
+    this.#unfold();
+    for (const resource of upserts) {
+      if (this.subscription.matches(resource.name)) this.#settleName(resource.name, resource);
+      // A resource is booked under its name and under each alias that was asked for.
+      for (const alias of resource.aliases ?? []) if (this.subscription.names.has(alias)) this.#settleName(alias, resource);
+    }
+    for (const name of gone) this.#forget(name);
   }
 
   /** Nothing waits to be sent and nothing waits for an answer. */
@@ -227,7 +234,15 @@ export class ServedType implements TypeStatus {
 
   #makePlan(): Plan {
     const resources = this.#resources;
-    if (resources === undefined) return NOTHING;
+    if (resources === undefined) return NOTHING_DUE;
+    if (this.#step !== undefined) {
+      const plan = this.#answerDue ? undefined : planOf(this.typeUrl, this.#step, this.subscription.scope);
+      if (plan !== undefined) {
+        if (!plan.due) this.#stepTaken();
+        return plan;
+      }
+      this.#unfold();
+    }
     const upserts = new Map<string, EncodedResource>();
     const removals: string[] = [];
     const absents: string[] = [];
@@ -250,7 +265,7 @@ export class ServedType implements TypeStatus {
     const due = this.#answerDue || upserts.size > 0 || removals.length > 0 || absents.length > 0;
     if (this.#pending.size === 0) {
       this.#shareAll(resources);
-      if (!due) return NOTHING;
+      if (!due) return NOTHING_DUE;
     }
     return { upserts: [...upserts.values()], additions, removals, absents, due };
   }
@@ -265,6 +280,23 @@ export class ServedType implements TypeStatus {
   #shareAll(resources: ResourceSet): void {
     this.subscription.share(resources.nameSet?.(this.typeUrl));
     this.sent.rebase(resources, this.subscription.scope);
+  }
+
+  /** The client has what it wants of a set, no more and no less, and nothing is pending. State of the world has rules of its own. */
+  #hasAllOf(resources: ResourceSet): boolean {
+    return this.mode === 'delta' && this.#pending.size === 0 && this.sent.isAllOf(resources, this.subscription);
+  }
+
+  #stepTaken(): void {
+    this.sent.rebase(this.#step!.to, this.subscription.scope);
+    this.#step = undefined;
+  }
+
+  /** Back to names: something is pending beside the step. */
+  #unfold(): void {
+    const step = this.#step;
+    this.#step = undefined;
+    if (step !== undefined) for (const name of step.changed) this.#examine(name);
   }
 
   #wantedNames(): Iterable<string> {
@@ -313,4 +345,8 @@ export class ServedType implements TypeStatus {
   }
 }
 
-const NOTHING: Plan = { upserts: [], additions: 0, removals: [], absents: [], due: false };
+const NO_VERSIONS: ReadonlyMap<string, string> = new Map();
+
+function changes({ added, removed, wildcardAdded, wildcardRemoved }: SubscriptionChange): boolean {
+  return added.length > 0 || removed.length > 0 || wildcardAdded || wildcardRemoved;
+}
