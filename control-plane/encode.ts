@@ -8,8 +8,9 @@ import { encodeSecret } from '../xds/resources/secret.ts';
 import type { EncodedResource } from '../xds/session/messages.ts';
 import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE } from '../xds/session/type-urls.ts';
 import type { Secret } from '../xds/snapshot.ts';
-import { outboundClusters } from './build/clusters.ts';
-import { outboundEndpoints } from './build/endpoints.ts';
+import { outboundClusters, prepareClusters } from './build/clusters.ts';
+import { outboundEndpoints, prepareEndpoints } from './build/endpoints.ts';
+import { workloadsOf } from './build/inbound-ports.ts';
 import { outboundRoutes } from './build/routes.ts';
 import { inconsistencies } from './consistent.ts';
 import type { Build, Node, NodeResources, World } from './world.ts';
@@ -78,6 +79,12 @@ export function createEncoder(build: Build): Encoder {
       ]);
     },
     *prepare(world) {
+      for (const service of world.services.values()) {
+        prepareClusters(world, service);
+        prepareEndpoints(world, service);
+        workloadsOf(service);
+        yield;
+      }
       for (const cluster of outboundClusters(world)) {
         if (byObject.has(cluster)) continue;
         one(CLUSTER_TYPE, cluster, cluster.name, encodeCluster);

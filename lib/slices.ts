@@ -2,7 +2,7 @@
 import type { Clock } from './clock.ts';
 
 /** One slice; an event loop that is late by this much is not felt. */
-export const SLICE_MS = 10;
+export const SLICE_MS = 5;
 
 /** Lets the event loop do other things. */
 export function turn(clock: Clock): Promise<void> {

@@ -22,6 +22,11 @@ export function outboundEndpoints(world: World): readonly LoadAssignment[] {
   return all;
 }
 
+/** Makes and keeps the load assignments of one service: a step towards the list of all. */
+export function prepareEndpoints(world: World, service: ServiceModel): void {
+  assignmentsOf(service, world.mesh);
+}
+
 function assignmentsOf(service: ServiceModel, mesh: MeshSettings): readonly LoadAssignment[] {
   const before = kept.get(service);
   if (before !== undefined && before.mesh === mesh) return before.assignments;

@@ -13,10 +13,12 @@ export interface ApiSource {
   readonly source: Source;
   list(): readonly Resource[];
   get(key: string): Resource | undefined;
+  /** What `get` will answer once the writes are stored that were made in this turn of the event loop: conditions are checked against it. */
+  upcoming(key: string): Resource | undefined;
   /** What `list` would be after the edits. */
   preview(edits: readonly Edit[]): readonly Resource[];
-  /** Stores all edits or none, then tells the catalog. Answers the change's id. Throws StoreFullError. */
-  write(edits: readonly Edit[]): string;
+  /** Stores all edits or none, then tells the catalog. Resolves with the change's id once a killed process would find them again. Rejects with StoreFullError. */
+  write(edits: readonly Edit[]): Promise<string>;
 }
 
 export interface ApiSourceDeps {
@@ -27,6 +29,13 @@ export interface ApiSourceDeps {
 }
 
 const ORIGIN: Origin = { source: 'api' };
+
+/** A write that waits for the end of the turn. */
+interface Write {
+  readonly edits: readonly Edit[];
+  readonly stored: (changeId: string) => void;
+  readonly failed: (error: unknown) => void;
+}
 
 /** `HTTPRoute/default/reviews`. */
 export function resourceKey(resource: {
@@ -53,27 +62,76 @@ export function createApiSource(deps: ApiSourceDeps): ApiSource {
     }
     return added ? new Map([...next].sort(([left], [right]) => (left < right ? -1 : 1))) : next;
   };
+  let queue: Write[] = [];
+  /** Undefined under a key: it will be deleted. */
+  const upcoming = new Map<string, Resource | undefined>();
+  /** One transaction for the writes of a turn: a disk takes some hundred a second, and the event loop waits for each. */
+  const flush = (): void => {
+    const writes = queue;
+    queue = [];
+    upcoming.clear();
+    for (const write of storedOnes(store, writes)) {
+      resources = edited(resources, write.edits);
+      const change = deps.change(write.edits.map((edit) => nameOf(keyOf(edit))));
+      pushed.set(state, change.taken);
+      write.stored(change.id);
+    }
+  };
   return {
     source: pushed,
     list: () => [...resources.values()],
     get: (key) => resources.get(key),
+    upcoming: (key) => (upcoming.has(key) ? upcoming.get(key) : resources.get(key)),
     preview: (edits) => [...edited(new Map(resources), edits).values()],
-    write(edits) {
-      store.transaction(() => {
-        for (const edit of edits) {
-          if ('delete' in edit) store.delete('resources', edit.delete);
-          else {
-            const { origin: _origin, ...stored } = edit.put;
-            store.put('resources', resourceKey(edit.put), stored as unknown as Json);
-          }
-        }
-      });
-      resources = edited(resources, edits);
-      const change = deps.change(edits.map((edit) => nameOf('put' in edit ? resourceKey(edit.put) : edit.delete)));
-      pushed.set(state, change.taken);
-      return change.id;
-    },
+    write: (edits) =>
+      new Promise((stored, failed) => {
+        if (queue.length === 0) setImmediate(flush);
+        queue.push({ edits, stored, failed });
+        for (const edit of edits) upcoming.set(keyOf(edit), 'put' in edit ? edit.put : undefined);
+      }),
   };
+}
+
+/** Those that are stored; the others are told why not. Where one is at fault, each is stored by itself, and none that built on it. */
+function storedOnes(store: Store, writes: readonly Write[]): readonly Write[] {
+  const storeAll = (some: readonly Write[]): void =>
+    store.transaction(() => {
+      for (const { edits } of some) for (const edit of edits) storeEdit(store, edit);
+    });
+  try {
+    storeAll(writes);
+    return writes;
+  } catch (error) {
+    if (writes.length === 1) {
+      writes[0]!.failed(error);
+      return [];
+    }
+  }
+  const spoilt = new Map<string, unknown>();
+  return writes.filter((write) => {
+    try {
+      const bad = write.edits.find((edit) => spoilt.has(keyOf(edit)));
+      if (bad !== undefined) throw spoilt.get(keyOf(bad));
+      storeAll([write]);
+      return true;
+    } catch (error) {
+      for (const edit of write.edits) spoilt.set(keyOf(edit), error);
+      write.failed(error);
+      return false;
+    }
+  });
+}
+
+function storeEdit(store: Store, edit: Edit): void {
+  if ('delete' in edit) store.delete('resources', edit.delete);
+  else {
+    const { origin: _origin, ...stored } = edit.put;
+    store.put('resources', keyOf(edit), stored as unknown as Json);
+  }
+}
+
+function keyOf(edit: Edit): string {
+  return 'put' in edit ? resourceKey(edit.put) : edit.delete;
 }
 
 /** The document as users write it. */
