@@ -1,5 +1,7 @@
 /** The catalog: merges what all sources say into one world, and tells who watches when it changes. */
+import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
+import { atOnce, inSlices } from '../lib/slices.ts';
 import { type Watch, WatchValue } from '../lib/watch.ts';
 import { keyOf } from './models/references.ts';
 import { EMPTY_WORLD, placeOf, WorldState } from './models/world-state.ts';
@@ -17,8 +19,8 @@ export interface Catalog {
   run(signal: AbortSignal): Promise<void>;
 }
 
-/** `sources` in order of precedence: where two hold a resource of the same kind and name, the first one's counts and the other is a problem. */
-export function createCatalog(sources: readonly Source[], deps: { readonly log: Log }): Catalog {
+/** `sources` in order of precedence: where two hold a resource of the same kind and name, the first one's counts and the other is a problem. With a clock, large changes are made in slices. */
+export function createCatalog(sources: readonly Source[], deps: { readonly log: Log; readonly clock?: Clock }): Catalog {
   const merged = new Merge(sources.map((source) => source.name));
   const world = new WatchValue<World>(EMPTY_WORLD);
   const waiting = new Set(sources.keys());
@@ -29,10 +31,19 @@ export function createCatalog(sources: readonly Source[], deps: { readonly log: 
   const heard = (index: number): void => {
     if (waiting.delete(index) && waiting.size === 0) becomeReady();
   };
+  let merging: Promise<unknown> = Promise.resolve();
+  /** A slice at a time, and one source after the other. */
+  const merge = (index: number, state: SourceState): Promise<World> | World => {
+    if (deps.clock === undefined) return atOnce(merged.set(index, state));
+    const { clock } = deps;
+    const next = merging.then(() => inSlices(clock, merged.set(index, state)));
+    merging = next.catch(() => undefined);
+    return next;
+  };
   const follow = async (source: Source, index: number, signal: AbortSignal): Promise<void> => {
     try {
       for await (const state of source.watch(signal)) {
-        const next = merged.set(index, state);
+        const next = await merge(index, state);
         if (next !== world.current) world.set(next);
         heard(index);
       }
@@ -57,7 +68,7 @@ export function createCatalog(sources: readonly Source[], deps: { readonly log: 
 export function mergeWorld(states: readonly { readonly name: string; readonly state: SourceState }[]): World {
   const merged = new Merge(states.map((entry) => entry.name));
   let world = EMPTY_WORLD;
-  for (const [index, entry] of states.entries()) world = merged.set(index, entry.state);
+  for (const [index, entry] of states.entries()) world = atOnce(merged.set(index, entry.state));
   return world;
 }
 
@@ -91,8 +102,8 @@ class Merge {
     this.#held = names.map((name) => ({ name, state: NOTHING, byKey: new Map(), repeats: [] }));
   }
 
-  /** Takes the full state of one source; answers the world, the same object when nothing changed. */
-  set(index: number, state: SourceState): World {
+  /** Takes the full state of one source, in small steps; answers the world, the same object when nothing changed. One state at a time. */
+  *set(index: number, state: SourceState): Generator<void, World> {
     const held = this.#held[index]!;
     if (state === held.state) return this.#state.world;
     const before = held.byKey;
@@ -107,7 +118,7 @@ class Merge {
     if (taken.replaced === undefined || hiddenMoved || this.#hidden.length > 0) this.#hidden = this.#hiddenOnes();
     const first = this.#state.world === EMPTY_WORLD;
     if (changes.size === 0 && !problemsMoved && !repeatsMoved && !hiddenMoved && !first) return this.#state.world;
-    return this.#state.apply(changes, this.#problems());
+    return yield* this.#state.apply(changes, this.#problems());
   }
 
   resources(): readonly Resource[] {

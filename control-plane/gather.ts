@@ -77,7 +77,7 @@ export async function gather(options: ControlPlaneOptions, base: Base, closers: 
   const api = createApiSource({ clock, store, change: noting('api') });
   const registrations = createRegistrations({ ...base, change: noting('registrations') });
   closers.add(() => registrations.close());
-  const catalog = createCatalog([files, api.source, registrations.source], { log });
+  const catalog = createCatalog([files, api.source, registrations.source], { log, clock });
   const running = new AbortController();
   const followed = catalog.run(running.signal);
   closers.add(async () => {

@@ -9,6 +9,14 @@ export function turn(clock: Clock): Promise<void> {
   return new Promise((resolve) => clock.after(0, resolve));
 }
 
+/** Takes all steps in one go, for those who cannot wait. Throws what they throw. */
+export function atOnce<T>(steps: Iterator<void, T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
 /** Takes all steps, with a turn of the event loop after each slice; answers what they return. Rejects with what they throw. */
 export async function inSlices<T>(clock: Clock, steps: Iterator<void, T>): Promise<T> {
   let sliceMs = clock.now();

@@ -1,5 +1,6 @@
 /** From the text of a file or an API write to resources and problems, each problem with its line and column. */
 import { Composer, type Document, isAlias, isMap, isPair, isScalar, isSeq, LineCounter, type Node, Parser } from 'yaml';
+import { atOnce } from '../../lib/slices.ts';
 import type { Origin, Problem, Resource } from '../world.ts';
 import { type Finding, judge, type Path, problemOf } from './validate.ts';
 
@@ -21,11 +22,7 @@ export interface Parsed {
  * Duplicate keys, more than 10 MiB, and nesting deeper than 64 are refused. Never throws.
  */
 export function parseResources(text: string, origin: Origin): Parsed {
-  const steps = readResources(text, origin);
-  for (;;) {
-    const step = steps.next();
-    if (step.done === true) return step.value;
-  }
+  return atOnce(readResources(text, origin));
 }
 
 /** The same in small steps, with a pause after each document: take as many as time allows. Nothing of a document is held once it is read. */
