@@ -34,7 +34,7 @@ test('the listeners of a proxy stay when its instance and its neighbours change 
   expect(second.listeners).toBe(first.listeners);
 });
 
-test('they are made anew when its ports, its services or its sidecar's ports change', () => {
+test('they are made anew when the ports of the instance, its services or the port of its sidecar change', () => {
   const [before, ...changed] = worlds(
     workload('one', 'weight: 1'),
     workload('one', 'weight: 1').replace('8080', '8081'),
