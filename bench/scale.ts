@@ -25,6 +25,8 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '5' },
     /** How many services the storm's changes are spread over. */
     'storm-services': { type: 'string', default: '50' },
+    /** How the files of the mesh look: `json` or `block`. */
+    files: { type: 'string', default: 'json' },
     /** Flags for the control plane's node, separated by spaces: `--cpu-prof --cpu-prof-dir=/tmp/prof`. */
     'node-flags': { type: 'string', default: '' },
     /** What the API writes is kept here; every write waits for this disk. */
@@ -69,7 +71,7 @@ async function cleanUp(): Promise<void> {
 async function main(): Promise<void> {
   const files = join(directory, 'mesh');
   mkdirSync(files);
-  writeMesh(files, SIZE);
+  writeMesh(files, SIZE, values.files === 'block' ? 'block' : 'json');
   const [xds, xdsTls, apiPort, metrics] = (await freePorts(4)) as [number, number, number, number];
   const ports: Ports = { xds, xdsTls, api: apiPort, metrics };
   const start = async (): Promise<void> => {
