@@ -27,12 +27,14 @@ export class NodeResourceSet implements ResourceSet {
   constructor(resources: ReadonlyMap<string, readonly EncodedResource[]>, previous: NodeResourceSet | undefined) {
     const types = new Map<string, TypeSet>();
     const changedTypes: string[] = [];
-    for (const typeUrl of new Set([...PUSH_ORDER, ...resources.keys()])) {
+    const take = (typeUrl: string): void => {
       const before = previous?.of(typeUrl) ?? NOTHING;
       const next = sharedTypeSet(resources.get(typeUrl) ?? NO_RESOURCES, before);
       types.set(typeUrl, next);
       if (next !== before && next.version !== before.version) changedTypes.push(typeUrl);
-    }
+    };
+    for (const typeUrl of PUSH_ORDER) take(typeUrl);
+    for (const typeUrl of resources.keys()) if (!types.has(typeUrl)) take(typeUrl);
     this.#types = types;
     this.changedTypes = changedTypes;
   }

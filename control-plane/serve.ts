@@ -281,8 +281,18 @@ class LiveType implements StreamType {
   }
 }
 
+/** One list for all who have no certificate of their own: it is compared once. */
+const rootsAlone = new WeakMap<EncodedResource, readonly EncodedResource[]>();
+
 function secretsOf(identities: Identities, own: EncodedResource | undefined): readonly EncodedResource[] {
-  return own === undefined ? [identities.roots()] : [identities.roots(), own];
+  const roots = identities.roots();
+  if (own !== undefined) return [roots, own];
+  let alone = rootsAlone.get(roots);
+  if (alone === undefined) {
+    alone = [roots];
+    rootsAlone.set(roots, alone);
+  }
+  return alone;
 }
 
 function namesOf(types: readonly TypeStatus[], typeUrl: string): Iterable<string> {

@@ -8,7 +8,7 @@ import { MESSAGE_BYTES_MAX } from './grpc-options.ts';
 import { responsePieces } from './resources/discovery.ts';
 import { discoveryMethods } from './resources/services.ts';
 import type { DiscoveryMethod } from './resources/services.ts';
-import { CODES, StreamError, bytesOf } from './session/messages.ts';
+import { CODES, StreamError, factsOf } from './session/messages.ts';
 import type { DiscoveryRequest, DiscoveryResponse, Mode, NodeInfo } from './session/messages.ts';
 import { ServerSession } from './session/server.ts';
 import type { ResourceSet, ServerEvent, TypeStatus } from './session/server.ts';
@@ -235,7 +235,7 @@ class StreamBinding implements ServerStream, Task {
     const response = this.#session.next();
     if (response === undefined) return;
     this.#writing = true;
-    const bytes = bytesOf(response.resources);
+    const { bytes } = factsOf(response.resources);
     const stallMs = (this.#options.stallMsMax ?? 30_000) + Math.ceil(bytes / BYTES_PER_MS_MIN);
     this.#cancelStall = this.#options.clock.after(stallMs, () =>
       this.#abort(`did not take a message of ${bytes} bytes within ${stallMs} ms`),

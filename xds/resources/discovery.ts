@@ -70,6 +70,28 @@ export function encodeDeltaRequest(request: DeltaRequest): Buffer {
 
 /** Throws for bytes that are no DeltaDiscoveryRequest. Resource locators count as their names. Long lists are shared with other requests. */
 export function decodeDeltaRequest(bytes: Uint8Array): DeltaRequest {
+  return acknowledgement(bytes) ?? wholeDeltaRequest(bytes);
+}
+
+/** What nearly all requests are: type_url = 2 and response_nonce = 6, and nothing else. */
+function acknowledgement(bytes: Uint8Array): DeltaRequest | undefined {
+  if (bytes.length > ACKNOWLEDGEMENT_BYTES_MAX) return undefined;
+  let typeUrl = '';
+  let responseNonce = '';
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) {
+    const [field, wireType] = reader.tag();
+    if (wireType !== WireType.LengthDelimited || (field !== 2 && field !== 6)) return undefined;
+    if (field === 2) typeUrl = reader.string(true);
+    else responseNonce = reader.string(true);
+  }
+  return { mode: 'delta', typeUrl, subscribe: [], unsubscribe: [], initialVersions: NO_VERSIONS, responseNonce };
+}
+
+const ACKNOWLEDGEMENT_BYTES_MAX = 256;
+const NO_VERSIONS: ReadonlyMap<string, string> = new Map();
+
+function wholeDeltaRequest(bytes: Uint8Array): DeltaRequest {
   const split = splitLists(bytes);
   const message = fromBinary(DeltaDiscoveryRequestSchema, split?.rest ?? bytes);
   const lists: RequestLists = split?.lists ?? {

@@ -38,17 +38,26 @@ export interface EncodedResource extends WireResource {
   readonly bytes: Uint8Array;
 }
 
-const sums = new WeakMap<readonly WireResource[], number>();
+interface ListFacts {
+  readonly bytes: number;
+  readonly hasTtl: boolean;
+}
+const factsOfLists = new WeakMap<readonly WireResource[], ListFacts>();
 
-/** Bytes of all resources together. A list is summed up once: many streams are sent the same. */
-export function bytesOf(resources: readonly WireResource[]): number {
-  let bytes = sums.get(resources);
-  if (bytes === undefined) {
-    bytes = 0;
-    for (const resource of resources) bytes += resource.bytes?.length ?? 0;
-    sums.set(resources, bytes);
+/** Bytes of all resources together, and whether any has a time to live. A list is looked through once: many streams are sent the same. */
+export function factsOf(resources: readonly WireResource[]): ListFacts {
+  let facts = factsOfLists.get(resources);
+  if (facts === undefined) {
+    let bytes = 0;
+    let hasTtl = false;
+    for (const resource of resources) {
+      bytes += resource.bytes?.length ?? 0;
+      hasTtl ||= resource.ttlMs !== undefined;
+    }
+    facts = { bytes, hasTtl };
+    factsOfLists.set(resources, facts);
   }
-  return bytes;
+  return facts;
 }
 
 export interface SotwRequest {

@@ -1,6 +1,6 @@
 /** The server's side of one xDS stream, state of the world or delta, aggregated or for one type: messages in, messages out, no I/O. */
 import type { Clock } from '../../lib/clock.ts';
-import { CODES, StreamError, bytesOf, canonicalNode, takesWrappedResources } from './messages.ts';
+import { CODES, StreamError, canonicalNode, factsOf, takesWrappedResources } from './messages.ts';
 import type { DiscoveryRequest, DiscoveryResponse, EncodedResource, Mode, NodeInfo, WireResource } from './messages.ts';
 import type { ServerEvent, ServerSessionOptions, TypeStatus } from './server-options.ts';
 import { ServedType } from './served-type.ts';
@@ -202,6 +202,7 @@ export class ServerSession {
   }
 
   #schedule(type: ServedType, upserts: readonly EncodedResource[]): void {
+    if (type.heartbeatDueMs.size === 0 && !factsOf(upserts).hasTtl) return;
     const nowMs = this.#clock.now();
     for (const resource of upserts) {
       if (resource.ttlMs === undefined) type.heartbeatDueMs.delete(resource.name);
@@ -278,7 +279,7 @@ const HEARTBEATS_PER_TTL = 3;
 
 /** As many as fit, and one at least, so that a single big resource still goes out. */
 function withinBytes(resources: readonly EncodedResource[], bytesMax: number): readonly EncodedResource[] {
-  if (bytesOf(resources) <= bytesMax) return resources;
+  if (factsOf(resources).bytes <= bytesMax) return resources;
   let bytes = 0;
   for (let index = 0; index < resources.length; index++) {
     bytes += resources[index]!.bytes.length;
