@@ -1,27 +1,20 @@
 /** One type on one stream as the server sees it: what is wanted, what was sent, what is due. Both protocol modes share it. */
-import type { DeltaRequest, EncodedResource, ErrorDetail, Mode, SotwRequest } from './messages.ts';
+import type { DeltaRequest, EncodedResource, Mode, SotwRequest } from './messages.ts';
 import { errorText } from './messages.ts';
 import type { ResourceSet } from './resource-set.ts';
-import type { TypeStatus } from './server-options.ts';
+import type { Outstanding, TypeStatus, Verdict } from './server-options.ts';
 import { SentTable } from './sent-table.ts';
+import type { Sent } from './sent-table.ts';
+import { charsOf, claimHolds, startPlan } from './start.ts';
 import { NOTHING_DUE, joinedSteps, planOf, stepBetween } from './step.ts';
 import type { Plan, Step } from './step.ts';
-import { Subscription, spend } from './subscription.ts';
+import { MANY_NAMES, Subscription, changesAnything, spend, spendChars } from './subscription.ts';
 import type { NameBudget, SubscriptionChange } from './subscription.ts';
 import { isFullStateType } from './type-urls.ts';
 
 export type { ResourceSet } from './resource-set.ts';
-
 export type { Plan } from './step.ts';
-
-export interface Outstanding {
-  readonly nonce: string;
-  readonly version: string;
-  readonly additions: number;
-}
-
-/** An answer to a response. */
-export type Verdict = { readonly nonce: string; readonly version: string; readonly error: ErrorDetail | undefined };
+export type { Outstanding, Verdict } from './server-options.ts';
 
 export class ServedType implements TypeStatus {
   readonly typeUrl: string;
@@ -40,7 +33,7 @@ export class ServedType implements TypeStatus {
   resumed = false;
   /** Since when a send waits for other types; undefined = it does not. */
   heldSinceMs: number | undefined;
-  readonly sent: SentTable;
+  readonly #sent: SentTable;
   readonly heartbeatDueMs = new Map<string, number>();
   #resources: ResourceSet | undefined;
   #requested = false;
@@ -49,17 +42,20 @@ export class ServedType implements TypeStatus {
   readonly #forced = new Set<string>();
   /** What is pending is a step from one set to another, and nothing else: then no name is looked at for this stream alone. */
   #step: Step | undefined;
+  /** The client has nothing yet, and all that it asks for is to be answered. */
+  #starting = false;
+  #startedWithAll = false;
+  /** The client came back and said that it has this; it was not looked at yet. */
+  #claim: ReadonlyMap<string, string> | undefined;
   #answerDue = false;
   #plan: Plan | undefined;
-
   readonly #budget: NameBudget;
-
   constructor(mode: Mode, typeUrl: string, namesMax: number, budget: NameBudget) {
     this.mode = mode;
     this.typeUrl = typeUrl;
     this.fullState = mode === 'sotw' && isFullStateType(typeUrl);
     this.subscription = new Subscription(typeUrl, namesMax, budget);
-    this.sent = new SentTable(typeUrl);
+    this.#sent = new SentTable(typeUrl);
     this.#budget = budget;
   }
 
@@ -69,6 +65,8 @@ export class ServedType implements TypeStatus {
     this.#resources = resources;
     if (before?.version(this.typeUrl) === resources.version(this.typeUrl)) return;
     this.#plan = undefined;
+    // What is asked for and what was claimed is looked at when the plan is made.
+    if (this.#starting || this.#claim !== undefined) return;
     const step = before === undefined ? undefined : stepBetween(this.typeUrl, before, resources);
     if (step !== undefined && this.#step !== undefined) this.#step = joinedSteps(this.#step, step);
     else if (step !== undefined && this.#hasAllOf(step.from)) this.#step = step;
@@ -90,16 +88,18 @@ export class ServedType implements TypeStatus {
       request.mode === 'sotw'
         ? this.subscription.replace(request.resourceNames)
         : this.subscription.adjust(
-            request.subscribe.map((name) => this.#known(name)),
+            // Long lists are shared with other streams already.
+            request.subscribe.length >= MANY_NAMES ? request.subscribe : request.subscribe.map((name) => this.#known(name)),
             request.unsubscribe,
             first,
           );
-    if (first || this.answerNext || changes(change)) {
+    if (first || this.answerNext || changesAnything(change)) {
       this.#unfold();
       this.#plan = undefined;
     }
     if (request.mode === 'sotw') this.#applySotw(change, first);
-    else this.#applyDelta(change, first ? request.initialVersions : NO_VERSIONS);
+    else if (!first || !this.#begin(request.initialVersions, change))
+      this.#applyDelta(change, first ? request.initialVersions : NO_VERSIONS);
     return { verdict, change };
   }
 
@@ -121,8 +121,14 @@ export class ServedType implements TypeStatus {
 
   /** The resource under a name as it was last sent: a removal is held back in a full-state response with it. */
   sentResource(name: string): EncodedResource | undefined {
-    const sent = this.sent.get(name);
+    const sent = this.#sent.get(name);
     return sent?.bytes === undefined ? undefined : sent;
+  }
+
+  /** What the client has, or says that it has. */
+  sent(): Iterable<readonly [name: string, sent: Sent]> {
+    if (this.#claim !== undefined) this.#unfold();
+    return this.#sent.entries();
   }
 
   get setVersion(): string {
@@ -131,8 +137,9 @@ export class ServedType implements TypeStatus {
 
   /** Books a response as sent. */
   book(sent: { nonce: string; version: string; upserts: readonly EncodedResource[]; gone: readonly string[]; additions: number }): void {
-    const whole = this.#step !== undefined && this.#plan?.upserts === sent.upserts && this.#plan.removals.length === sent.gone.length;
-    if (whole) this.#stepTaken();
+    const shared = this.#step !== undefined || this.#starting;
+    const whole = shared && this.#plan?.upserts === sent.upserts && this.#plan.removals.length === sent.gone.length;
+    if (whole) this.#allSent();
     else this.#bookNames(sent.upserts, sent.gone);
     this.#answerDue = false;
     this.#plan = undefined;
@@ -195,6 +202,20 @@ export class ServedType implements TypeStatus {
     return { nonce: outstanding.nonce, version: outstanding.version, error: request.error };
   }
 
+  /** Puts off what a first request asks for, where all streams that begin alike may share it. */
+  #begin(initialVersions: ReadonlyMap<string, string>, change: SubscriptionChange): boolean {
+    if (initialVersions.size === 0) {
+      this.#starting = change.removed.length === 0 && !this.subscription.isEmpty;
+      this.#startedWithAll = this.subscription.wildcard;
+      return this.#starting;
+    }
+    this.resumed = true;
+    if (initialVersions.size < MANY_NAMES || change.removed.length > 0) return false;
+    spendChars(this.#budget, charsOf(initialVersions));
+    this.#claim = initialVersions;
+    return true;
+  }
+
   #applySotw(change: SubscriptionChange, first: boolean): void {
     for (const name of change.removed) this.#forget(name);
     if (change.wildcardRemoved) this.#forgetUnwanted();
@@ -214,13 +235,11 @@ export class ServedType implements TypeStatus {
       else this.#forget(name);
     }
     if (change.wildcardRemoved) this.#forgetUnwanted();
-    if (initialVersions.size > 0) this.resumed = true;
     for (const [name, version] of initialVersions) {
       if (!this.subscription.matches(name)) continue;
       spend(this.#budget, name);
       spend(this.#budget, version);
-      const resource = this.#resources?.get(this.typeUrl, name);
-      this.sent.set(this.#known(name), resource?.version === version && resource.name === name ? resource : { version });
+      this.#hold(name, version);
     }
     for (const name of change.added) {
       if (initialVersions.has(name)) this.#examine(name);
@@ -235,21 +254,16 @@ export class ServedType implements TypeStatus {
   #makePlan(): Plan {
     const resources = this.#resources;
     if (resources === undefined) return NOTHING_DUE;
-    if (this.#step !== undefined) {
-      const plan = this.#answerDue ? undefined : planOf(this.typeUrl, this.#step, this.subscription.scope);
-      if (plan !== undefined) {
-        if (!plan.due) this.#stepTaken();
-        return plan;
-      }
-      this.#unfold();
-    }
+    const shared = this.#sharedPlan(resources);
+    if (shared !== undefined) return shared;
+    this.#unfold();
     const upserts = new Map<string, EncodedResource>();
     const removals: string[] = [];
     const absents: string[] = [];
     let additions = 0;
     for (const name of this.#pending) {
       const resource = resources.get(this.typeUrl, name);
-      const sent = this.sent.get(name);
+      const sent = this.#sent.get(name);
       if (resource !== undefined) {
         if (this.#forced.has(name) || sent?.version !== resource.version) {
           if (sent === undefined && !upserts.has(resource.name)) additions += 1;
@@ -279,24 +293,60 @@ export class ServedType implements TypeStatus {
   /** Nothing is pending, so the client has what it wants of this set: that is one table and one list of names for all such streams. */
   #shareAll(resources: ResourceSet): void {
     this.subscription.share(resources.nameSet?.(this.typeUrl));
-    this.sent.rebase(resources, this.subscription.scope);
+    this.#sent.rebase(resources, this.subscription.scope);
   }
 
   /** The client has what it wants of a set, no more and no less, and nothing is pending. State of the world has rules of its own. */
   #hasAllOf(resources: ResourceSet): boolean {
-    return this.mode === 'delta' && this.#pending.size === 0 && this.sent.isAllOf(resources, this.subscription);
+    return this.mode === 'delta' && this.#pending.size === 0 && this.#sent.isAllOf(resources, this.subscription);
   }
 
-  #stepTaken(): void {
-    this.sent.rebase(this.#step!.to, this.subscription.scope);
+  /** What is due, where that is the same for all streams that are as far as this one. */
+  #sharedPlan(resources: ResourceSet): Plan | undefined {
+    const { typeUrl, subscription } = this;
+    if (this.#answerDue) return undefined;
+    if (this.#starting || this.#claim !== undefined) subscription.share(resources.nameSet?.(typeUrl));
+    if (this.#starting) return startPlan(typeUrl, resources, subscription.scope);
+    if (this.#claim !== undefined) {
+      if (!claimHolds(typeUrl, resources, this.#claim, subscription.scope)) return undefined;
+      this.#allSent();
+      return NOTHING_DUE;
+    }
+    const plan = this.#step === undefined ? undefined : planOf(typeUrl, this.#step, subscription.scope);
+    if (plan?.due === false) this.#allSent();
+    return plan;
+  }
+
+  /** The client has what it wants of the newest set. */
+  #allSent(): void {
+    this.#sent.rebase(this.#resources!, this.subscription.scope);
     this.#step = undefined;
+    this.#starting = false;
+    this.#claim = undefined;
   }
 
-  /** Back to names: something is pending beside the step. */
+  /** Back to names: something is pending beside what all share. */
   #unfold(): void {
-    const step = this.#step;
+    const { subscription } = this;
+    const [step, starting, claim] = [this.#step, this.#starting, this.#claim];
     this.#step = undefined;
+    this.#starting = false;
+    this.#claim = undefined;
     if (step !== undefined) for (const name of step.changed) this.#examine(name);
+    for (const [name, version] of claim ?? []) if (subscription.matches(name)) this.#hold(name, version);
+    if (!starting && claim === undefined) return;
+    for (const name of subscription.names) {
+      if (claim?.has(name) === true) this.#pending.add(name);
+      else this.#force(name);
+    }
+    if (subscription.wildcard) this.#examineAll();
+    // Asking for everything is answered even when there is nothing, or nothing wanted any more.
+    if (starting && this.#startedWithAll) this.#answerDue = true;
+  }
+
+  #hold(name: string, version: string): void {
+    const resource = this.#resources?.get(this.typeUrl, name);
+    this.#sent.set(this.#known(name), resource?.version === version && resource.name === name ? resource : { version });
   }
 
   #wantedNames(): Iterable<string> {
@@ -312,7 +362,7 @@ export class ServedType implements TypeStatus {
   #examineAll(): void {
     for (const name of this.#wantedNames()) this.#pending.add(name);
     for (const name of this.subscription.names) this.#pending.add(name);
-    for (const [name] of this.sent.entries()) this.#pending.add(name);
+    for (const [name] of this.#sent.entries()) this.#pending.add(name);
   }
 
   #examine(name: string): void {
@@ -329,24 +379,20 @@ export class ServedType implements TypeStatus {
   #forget(name: string): void {
     this.#pending.delete(name);
     this.#forced.delete(name);
-    this.sent.delete(name);
+    this.#sent.delete(name);
     this.heartbeatDueMs.delete(name);
   }
 
   #forgetUnwanted(): void {
-    for (const [name] of [...this.sent.entries()]) if (!this.subscription.matches(name)) this.#forget(name);
+    for (const [name] of [...this.#sent.entries()]) if (!this.subscription.matches(name)) this.#forget(name);
     for (const name of this.#pending) if (!this.subscription.matches(name)) this.#forget(name);
   }
 
   #settleName(name: string, resource: EncodedResource): void {
-    this.sent.set(name === resource.name ? resource.name : name, resource);
+    this.#sent.set(name === resource.name ? resource.name : name, resource);
     this.#pending.delete(name);
     this.#forced.delete(name);
   }
 }
 
 const NO_VERSIONS: ReadonlyMap<string, string> = new Map();
-
-function changes({ added, removed, wildcardAdded, wildcardRemoved }: SubscriptionChange): boolean {
-  return added.length > 0 || removed.length > 0 || wildcardAdded || wildcardRemoved;
-}

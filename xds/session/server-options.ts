@@ -1,6 +1,6 @@
 /** What a server session is given, what it tells, and what it can be asked: the types around the state machine. */
 import type { Clock } from '../../lib/clock.ts';
-import type { Mode, NodeInfo } from './messages.ts';
+import type { ErrorDetail, Mode, NodeInfo } from './messages.ts';
 import type { SubscriptionChange } from './subscription.ts';
 
 export type ServerEvent =
@@ -29,6 +29,20 @@ export interface ServerSessionOptions {
   readonly responseBytesMax?: number;
   /** Longest that make-before-break holds a type back for another's answer; default 5,000. */
   readonly holdMsMax?: number;
+}
+
+/** A response that waits for its answer. */
+export interface Outstanding {
+  readonly nonce: string;
+  readonly version: string;
+  readonly additions: number;
+}
+
+/** An answer to a response. */
+export interface Verdict {
+  readonly nonce: string;
+  readonly version: string;
+  readonly error: ErrorDetail | undefined;
 }
 
 /** Where a type stands on a stream, in CSDS's words. */

@@ -89,7 +89,7 @@ export class ServerSession {
 
   /** Names and versions of what the client was sent, or said that it has. */
   *sent(typeUrl: string): Iterable<readonly [name: string, version: string]> {
-    for (const [name, { version }] of this.#types.get(typeUrl)?.sent.entries() ?? []) yield [name, version];
+    for (const [name, { version }] of this.#types.get(typeUrl)?.sent() ?? []) yield [name, version];
   }
 
   /** Stops the timer; later calls of `next()` give nothing. */

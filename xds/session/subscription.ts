@@ -12,6 +12,10 @@ export interface SubscriptionChange {
   readonly wildcardRemoved: boolean;
 }
 
+export function changesAnything({ added, removed, wildcardAdded, wildcardRemoved }: SubscriptionChange): boolean {
+  return added.length > 0 || removed.length > 0 || wildcardAdded || wildcardRemoved;
+}
+
 /** What all subscriptions of one stream may hold together, in characters of names; what they give up comes back. */
 export interface NameBudget {
   leftChars: number;
@@ -98,6 +102,8 @@ export class Subscription {
   adjust(subscribe: readonly string[], unsubscribe: readonly string[], first: boolean): SubscriptionChange {
     const before = this.#wildcard;
     if (first && subscribe.length === 0 && this.#legacy) this.#wildcard = true;
+    const whole = this.#takeWhole(subscribe, unsubscribe);
+    if (whole !== undefined) return whole;
     const removed: string[] = [];
     for (const name of unsubscribe) {
       if (name === WILDCARD) this.#wildcard = false;
@@ -122,6 +128,19 @@ export class Subscription {
     return { added: [...added], removed, wildcardAdded: this.#wildcard && !before, wildcardRemoved: !this.#wildcard && before };
   }
 
+  /** A stream that begins with a long list takes the set of all who begin with it. */
+  #takeWhole(subscribe: readonly string[], unsubscribe: readonly string[]): SubscriptionChange | undefined {
+    if (subscribe.length < MANY_NAMES || unsubscribe.length > 0 || this.#names.size > 0) return undefined;
+    const { names, chars } = nameListOf(subscribe);
+    if (names.size !== subscribe.length || names.has(WILDCARD)) return undefined;
+    spendChars(this.#budget, chars);
+    this.#limit(names.size);
+    this.#names = names;
+    this.#shared = true;
+    this.#compared = false;
+    return { added: subscribe, removed: [], wildcardAdded: false, wildcardRemoved: false };
+  }
+
   #own(): Set<string> {
     if (this.#shared) this.#names = new Set(this.#names);
     this.#shared = false;
@@ -142,9 +161,33 @@ export class Subscription {
 const NO_NAMES: ReadonlySet<string> = new Set();
 const EVERYTHING: Scope = { wildcard: true, names: NO_NAMES };
 
+/** Names in one request from which on its list is taken to be shared with other streams. */
+export const MANY_NAMES = 64;
+
+interface NameList {
+  readonly names: ReadonlySet<string>;
+  readonly chars: number;
+}
+const nameLists = new WeakMap<readonly string[], NameList>();
+
+/** One set for all streams whose requests share a list. */
+function nameListOf(list: readonly string[]): NameList {
+  let known = nameLists.get(list);
+  if (known === undefined) {
+    known = { names: new Set(list), chars: list.reduce((sum, name) => sum + name.length, 0) };
+    nameLists.set(list, known);
+  }
+  return known;
+}
+
 /** Takes a name out of the budget. Throws a StreamError when it is used up. */
 export function spend(budget: NameBudget, name: string): void {
-  budget.leftChars -= name.length;
+  spendChars(budget, name.length);
+}
+
+/** The same for many names. */
+export function spendChars(budget: NameBudget, chars: number): void {
+  budget.leftChars -= chars;
   if (budget.leftChars < 0)
     throw new StreamError(CODES.resourceExhausted, 'the names that this stream subscribes to are too long together');
 }
