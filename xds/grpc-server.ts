@@ -4,6 +4,8 @@ import type { Server, ServerDuplexStream } from '@grpc/grpc-js';
 import type { Http2Stream } from 'node:http2';
 import { constants } from 'node:http2';
 import type { Clock } from '../lib/clock.ts';
+import { Doorway } from './doorway.ts';
+import type { Beginner } from './doorway.ts';
 import { MESSAGE_BYTES_MAX } from './grpc-options.ts';
 import { responsePieces } from './resources/discovery.ts';
 import { discoveryMethods } from './resources/services.ts';
@@ -79,6 +81,7 @@ export function serveDiscovery(
 ): { close(): void; readonly streams: number } {
   const open = new Set<StreamBinding>();
   const turns = new Turns(options.clock);
+  const doorway = new Doorway(options.clock);
   let closed = false;
   let nextId = 1;
   const serve = (method: DiscoveryMethod, call: Call): void => {
@@ -87,7 +90,7 @@ export function serveDiscovery(
       call.emit('error', { code: CODES.unavailable, details: closed ? 'the control plane is stopping' : 'too many streams' });
       return;
     }
-    const binding = new StreamBinding(nextId++, method, call, handler, { ...options, turns }, () => open.delete(binding));
+    const binding = new StreamBinding(nextId++, method, call, handler, { ...options, turns, doorway }, () => open.delete(binding));
     open.add(binding);
   };
   for (const method of discoveryMethods()) {
@@ -112,9 +115,10 @@ export function serveDiscovery(
 
 interface BindingOptions extends ServeDiscoveryOptions {
   readonly turns: Turns;
+  readonly doorway: Doorway;
 }
 
-class StreamBinding implements ServerStream, Task {
+class StreamBinding implements ServerStream, Task, Beginner {
   readonly id: number;
   readonly mode: Mode;
   readonly typeUrl: string | undefined;
@@ -158,11 +162,15 @@ class StreamBinding implements ServerStream, Task {
         if (this.#identified) handler.event?.(this, event);
       },
     });
-    call.on('data', (bytes: Buffer) => this.#arrived(bytes));
     call.on('end', () => this.#end(undefined));
     call.on('cancelled', () => this.#end(new StreamError(status.CANCELLED, 'the client cancelled the stream or its connection broke')));
     call.on('error', (error: Error & { code?: number }) => this.#end(new StreamError(error.code ?? status.UNKNOWN, error.message)));
     call.on('close', () => this.#end(undefined));
+    options.doorway.enter(this);
+  }
+
+  begin(): void {
+    this.#call.on('data', (bytes: Buffer) => this.#arrived(bytes));
   }
 
   get node(): NodeInfo | undefined {
@@ -219,6 +227,7 @@ class StreamBinding implements ServerStream, Task {
           await admitted;
           this.#admitting = false;
         }
+        this.#options.doorway.leave(this);
       }
       if (this.#closed) return;
       if (this.#inbox.length > 0) this.#options.turns.ask(this);
@@ -270,6 +279,7 @@ class StreamBinding implements ServerStream, Task {
     this.#closed = true;
     this.#cancelStall?.();
     this.#options.turns.forget(this);
+    this.#options.doorway.leave(this);
     this.#session.close();
     if (tell && error !== undefined) this.#call.emit('error', { code: error.code, details: error.message });
     else if (error === undefined) this.#call.end();
