@@ -2,7 +2,6 @@
 import { credentials } from '@grpc/grpc-js';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server } from 'node:net';
-import { setPriority } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock } from '../../lib/clock.ts';
 import { systemRandom } from '../../lib/random.ts';
@@ -48,13 +47,8 @@ interface SimulatedProxy {
   complete: boolean;
 }
 
-const FLEET_NICENESS = 5;
-
 /** Proxies of this process that do not have everything yet. */
 const BEGINNERS_MAX = 20;
-
-// Proxies have machines of their own; here they share the cores of the control plane, and must not stand in its way.
-setPriority(FLEET_NICENESS);
 
 const clock = systemClock();
 const proxies: SimulatedProxy[] = [];
