@@ -7,6 +7,7 @@ import type { ResourceSet } from '../xds/session/served-type.ts';
 interface TypeSet {
   readonly version: string;
   readonly byName: ReadonlyMap<string, EncodedResource>;
+  readonly names: ReadonlySet<string>;
   /** Version of the same type in the set before, and the names that differ from it. */
   readonly before: string | undefined;
   readonly changed: readonly string[];
@@ -14,7 +15,7 @@ interface TypeSet {
 
 const NO_RESOURCES: readonly EncodedResource[] = [];
 
-const NOTHING: TypeSet = { version: 'empty', byName: new Map(), before: undefined, changed: [] };
+const NOTHING: TypeSet = { version: 'empty', byName: new Map(), names: new Set(), before: undefined, changed: [] };
 
 /** Equal content gives equal versions, in this process and in the next one: a proxy that comes back with its versions gets nothing. */
 export class NodeResourceSet implements ResourceSet {
@@ -26,12 +27,14 @@ export class NodeResourceSet implements ResourceSet {
   constructor(resources: ReadonlyMap<string, readonly EncodedResource[]>, previous: NodeResourceSet | undefined) {
     const types = new Map<string, TypeSet>();
     const changedTypes: string[] = [];
-    for (const typeUrl of new Set([...PUSH_ORDER, ...resources.keys()])) {
+    const take = (typeUrl: string): void => {
       const before = previous?.of(typeUrl) ?? NOTHING;
       const next = sharedTypeSet(resources.get(typeUrl) ?? NO_RESOURCES, before);
       types.set(typeUrl, next);
       if (next !== before && next.version !== before.version) changedTypes.push(typeUrl);
-    }
+    };
+    for (const typeUrl of PUSH_ORDER) take(typeUrl);
+    for (const typeUrl of resources.keys()) if (!types.has(typeUrl)) take(typeUrl);
     this.#types = types;
     this.changedTypes = changedTypes;
   }
@@ -45,7 +48,11 @@ export class NodeResourceSet implements ResourceSet {
   }
 
   names(typeUrl: string): Iterable<string> {
-    return this.of(typeUrl).byName.keys();
+    return this.of(typeUrl).names;
+  }
+
+  nameSet(typeUrl: string): ReadonlySet<string> {
+    return this.of(typeUrl).names;
   }
 
   changedSince(typeUrl: string, version: string): Iterable<string> | undefined {
@@ -90,5 +97,7 @@ function typeSet(resources: readonly EncodedResource[], before: TypeSet): TypeSe
   for (const name of before.byName.keys()) if (!byName.has(name)) changed.push(name);
   const hash = createHash('sha256');
   for (const [name, resource] of byName) hash.update(`${name.length}:${name}${resource.version}\n`);
-  return { version: hash.digest('base64url').slice(0, 22), byName, before: before.version, changed };
+  const sameNames = byName.size === before.names.size && [...byName.keys()].every((name) => before.names.has(name));
+  const names = sameNames ? before.names : new Set(byName.keys());
+  return { version: hash.digest('base64url').slice(0, 22), byName, names, before: before.version, changed };
 }

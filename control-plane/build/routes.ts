@@ -28,6 +28,7 @@ export function outboundRoutes(world: World, clientNamespace: string, flavour: N
   if (configuration === undefined) {
     configuration = makeRoutes({
       world,
+      flavour,
       clientNamespace,
       attached: attachments(world),
       defaults: { timeoutMs: world.mesh.requestTimeoutMs, retry: defaultRetry(flavour, 'outbound') },
@@ -67,6 +68,7 @@ function sameRouting(left: World, right: World): boolean {
 /** What making one table needs all the way down. */
 interface Making {
   readonly world: World;
+  readonly flavour: Node['flavour'];
   readonly clientNamespace: string;
   readonly attached: Attachments;
   readonly defaults: RouteDefaults;
@@ -76,7 +78,7 @@ function makeRoutes(making: Making): RouteConfiguration {
   const { world } = making;
   const virtualHosts: VirtualHost[] = [];
   for (const service of world.services.values()) {
-    for (const port of service.ports) virtualHosts.push(virtualHost(making, service, port));
+    for (const port of service.ports) virtualHosts.push(keptVirtualHost(making, service, port));
   }
   virtualHosts.push(world.mesh.outboundPassthrough ? passthrough(making) : blocked());
   return {
@@ -88,6 +90,34 @@ function makeRoutes(making: Making): RouteConfiguration {
     mostSpecificHeaderMutationsWins: false,
     maxDirectResponseBodyBytes: 4_096,
   };
+}
+
+interface KeptHosts {
+  readonly mesh: World['mesh'];
+  readonly policies: World['policies'];
+  /** By flavour, port, and namespace of the client where that makes a difference. */
+  readonly byClient: Map<string, VirtualHost>;
+}
+/** By the ports of the service. What no route is attached to is made of the service, the settings and the policies alone. */
+const keptHosts = new WeakMap<ServiceModel['ports'], KeptHosts>();
+
+/** The same object for all clients that see the service alike, and for as long as nothing that it is made of changes: it is encoded once. */
+function keptVirtualHost(making: Making, service: ServiceModel, port: Port): VirtualHost {
+  const { world, flavour, clientNamespace } = making;
+  if (port.protocol !== 'tcp' && applicable(making, service, port).length > 0) return virtualHost(making, service, port);
+  let kept = keptHosts.get(service.ports);
+  if (kept === undefined || kept.mesh !== world.mesh || kept.policies !== world.policies) {
+    kept = { mesh: world.mesh, policies: world.policies, byClient: new Map() };
+    keptHosts.set(service.ports, kept);
+  }
+  // Only neighbours know a service by its bare name.
+  const key = `${flavour} ${port.port} ${clientNamespace === service.namespace ? clientNamespace : ''}`;
+  let host = kept.byClient.get(key);
+  if (host === undefined) {
+    host = virtualHost(making, service, port);
+    kept.byClient.set(key, host);
+  }
+  return host;
 }
 
 function virtualHost(making: Making, service: ServiceModel, port: Port): VirtualHost {

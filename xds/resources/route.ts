@@ -114,8 +114,27 @@ function decodeOneRoute(wire: WireRoute, place: Place, bodyBytesMax: number): Ro
   };
 }
 
+/** The bytes are those of the whole message. Virtual hosts that were encoded before, in whatever table, are not encoded again. */
 export function encodeRoute(route: RouteConfiguration): Uint8Array {
-  return toBinary(RouteConfigurationSchema, newRouteConfiguration(route));
+  const { name, ...rest } = newRouteConfiguration({ ...route, virtualHosts: [] });
+  return Buffer.concat([
+    toBinary(RouteConfigurationSchema, create(RouteConfigurationSchema, { name })),
+    ...route.virtualHosts.map(virtualHostField),
+    toBinary(RouteConfigurationSchema, create(RouteConfigurationSchema, { ...rest, name: '' })),
+  ]);
+}
+
+/** Field 2 of the configuration, by virtual host. */
+const virtualHostFields = new WeakMap<VirtualHost, Uint8Array>();
+
+/** Encodes a virtual host, and keeps the bytes for `encodeRoute`. */
+export function virtualHostField(host: VirtualHost): Uint8Array {
+  let field = virtualHostFields.get(host);
+  if (field === undefined) {
+    field = toBinary(RouteConfigurationSchema, create(RouteConfigurationSchema, { virtualHosts: [encodeVirtualHost(host)] }));
+    virtualHostFields.set(host, field);
+  }
+  return field;
 }
 
 export function newRouteConfiguration(route: RouteConfiguration): WireConfiguration {

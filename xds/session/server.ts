@@ -1,6 +1,6 @@
 /** The server's side of one xDS stream, state of the world or delta, aggregated or for one type: messages in, messages out, no I/O. */
 import type { Clock } from '../../lib/clock.ts';
-import { CODES, StreamError, canonicalNode, takesWrappedResources } from './messages.ts';
+import { CODES, StreamError, canonicalNode, factsOf, takesWrappedResources } from './messages.ts';
 import type { DiscoveryRequest, DiscoveryResponse, EncodedResource, Mode, NodeInfo, WireResource } from './messages.ts';
 import type { ServerEvent, ServerSessionOptions, TypeStatus } from './server-options.ts';
 import { ServedType } from './served-type.ts';
@@ -85,26 +85,14 @@ export class ServerSession {
     return undefined;
   }
 
-  status(): TypeStatus[] {
-    return this.#ordered.map((type) => ({
-      typeUrl: type.typeUrl,
-      wildcard: type.subscription.wildcard,
-      // Asked for seldom, and as long as the mesh is large.
-      get names() {
-        return [...type.subscription.names];
-      },
-      state:
-        type.lastNonce === '' ? 'NOT_SENT' : type.rejection !== undefined ? 'ERROR' : type.outstanding === undefined ? 'SYNCED' : 'STALE',
-      sentVersion: type.lastVersion,
-      ackedVersion: type.ackedVersion,
-      error: type.rejection?.message ?? '',
-      settled: type.settled,
-    }));
+  /** In push order. What it answers goes with the time: read it at once. */
+  status(): readonly TypeStatus[] {
+    return this.#ordered;
   }
 
   /** Names and versions of what the client was sent, or said that it has. */
   *sent(typeUrl: string): Iterable<readonly [name: string, version: string]> {
-    for (const [name, { version }] of this.#types.get(typeUrl)?.sent ?? []) yield [name, version];
+    for (const [name, { version }] of this.#types.get(typeUrl)?.sent() ?? []) yield [name, version];
   }
 
   /** Stops the timer; later calls of `next()` give nothing. */
@@ -218,6 +206,7 @@ export class ServerSession {
   }
 
   #schedule(type: ServedType, upserts: readonly EncodedResource[]): void {
+    if (type.heartbeatDueMs.size === 0 && !factsOf(upserts).hasTtl) return;
     const nowMs = this.#clock.now();
     for (const resource of upserts) {
       if (resource.ttlMs === undefined) type.heartbeatDueMs.delete(resource.name);
@@ -294,6 +283,7 @@ const HEARTBEATS_PER_TTL = 3;
 
 /** As many as fit, and one at least, so that a single big resource still goes out. */
 function withinBytes(resources: readonly EncodedResource[], bytesMax: number): readonly EncodedResource[] {
+  if (factsOf(resources).bytes <= bytesMax) return resources;
   let bytes = 0;
   for (let index = 0; index < resources.length; index++) {
     bytes += resources[index]!.bytes.length;
