@@ -2,10 +2,13 @@
 import { createRegistry } from '../lib/metrics.ts';
 import { Wheel } from '../lib/wheel.ts';
 import { compileListener, createCompile, checkClusterTls } from './compile.ts';
+import { NO_ROUTES } from './http-chain.ts';
 import { createLineWriter } from './filters/line-writer.ts';
 import { otlpExporter } from './filters/otlp.ts';
 import { workloadOfNode } from './filters/workload.ts';
 import { ListenerSet } from './listen/listener-set.ts';
+import { OnDemand } from './on-demand/hosts.ts';
+import { standingAlone } from './on-demand/routing.ts';
 import { endpointDialler, poolMaker } from './pools.ts';
 import { ResourceStore } from './resource-store.ts';
 import { compileRoutes } from './router/router.ts';
@@ -15,6 +18,7 @@ import { createTlsContexts } from './tls/context.ts';
 import { ClusterPool } from './upstream/cluster-pool.ts';
 import { checkAssignment, compileCluster } from './upstream/compile-cluster.ts';
 import type { CompileDeps } from './compile.ts';
+import type { CompiledChain, CompiledListener } from './listen/chain.ts';
 import type { LineWriter } from './filters/line-writer.ts';
 import type { SpanExporter } from './filters/otlp.ts';
 import type { ProxyOptions } from './options.ts';
@@ -26,7 +30,7 @@ import type { Registry } from '../lib/metrics.ts';
 import type { Random } from '../lib/random.ts';
 import type { Decoded } from '../xds/resources/index.ts';
 import type { NodeInfo } from '../xds/session/messages.ts';
-import type { Secret } from '../xds/snapshot.ts';
+import type { RouteConfiguration, Secret } from '../xds/snapshot.ts';
 
 export interface World {
   readonly clock: Clock;
@@ -47,6 +51,7 @@ export interface Parts extends World {
   readonly runtime: RuntimeHolder;
   readonly status: ServerStatus;
   readonly compileDeps: CompileDeps;
+  readonly onDemand: OnDemand;
   readonly writers: ReadonlyMap<string, LineWriter>;
   readonly exporters: ReadonlyMap<string, SpanExporter>;
   /** First answers that the start waits for; the sources put themselves in and take themselves out. */
@@ -76,6 +81,7 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     isOwn: (host, port) => listeners.isOutbound(host, port),
   });
   const clusters = new ClusterPool({ clock, random, log, metrics: registry, makePool: poolMaker(dial, clock) });
+  const onDemand = new OnDemand({ clock, registry, idleMs: options.lazyIdleMs, hostsMax: options.lazyHostsMax });
   const compileDeps: CompileDeps = {
     clock,
     random,
@@ -88,11 +94,10 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     self: workloadOfNode(node),
     otlpEndpoint: world.environment['OTEL_EXPORTER_OTLP_ENDPOINT'] ?? '',
     healthy: () => status.state === 'LIVE',
+    onDemand,
+    routingOf: (listener, chain) => chainOf(runtime.current.listeners.get(listener), chain)?.routing,
     writer: (path) => remember(writers, path, () => createLineWriter(path, { clock, log, flushMs: options.fileFlushIntervalMs })),
-    exporter: (endpoint, serviceName) =>
-      remember(exporters, `${serviceName} ${endpoint}`, () =>
-        otlpExporter({ endpoint, serviceName, resource: { 'service.instance.id': node.id }, headers: {}, clock, log }),
-      ),
+    exporter: exportersOf(exporters, node.id, { clock, log }),
   };
   const runtime: RuntimeHolder = new RuntimeHolder({
     store,
@@ -101,7 +106,10 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     clock,
     log,
     compile: createCompile(compileDeps),
-    onApplied: () => status.applied(),
+    onApplied: () => {
+      status.applied();
+      onDemand.applied(runtime.current.snapshot);
+    },
   });
   const status = new ServerStatus({ clock, registry, store, runtime, clusters, awaited: () => [...awaited] });
   const check = (decoded: Decoded): void => checkResource(decoded, store, compileDeps);
@@ -118,6 +126,7 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     runtime,
     status,
     compileDeps,
+    onDemand,
     writers,
     exporters,
     awaited,
@@ -126,25 +135,29 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
   };
 }
 
+function exportersOf(known: Map<string, SpanExporter>, nodeId: string, deps: Pick<World, 'clock' | 'log'>): CompileDeps['exporter'] {
+  return (endpoint, serviceName) =>
+    remember(known, `${serviceName} ${endpoint}`, () =>
+      otlpExporter({ endpoint, serviceName, resource: { 'service.instance.id': nodeId }, headers: {}, ...deps }),
+    );
+}
+
 /** By itself: cross-references are the snapshot's matter, and what is still to come is no mistake. */
 function checkResource(decoded: Decoded, store: ResourceStore, deps: CompileDeps): void {
-  const { secrets, routes } = store.snapshot();
+  const { secrets, routes, virtualHosts } = store.snapshot();
   switch (decoded.kind) {
     case 'cluster':
       compileCluster(decoded.resource);
       checkClusterTls(decoded.resource, { secrets }, deps.contexts);
       return;
     case 'listener':
-      compileListener(decoded.resource, { routes, secrets }, deps);
+      compileListener(decoded.resource, { routes, virtualHosts, secrets }, deps);
       return;
     case 'route':
-      compileRoutes(decoded.resource, {
-        clusters: deps.clusters,
-        clock: deps.clock,
-        random: deps.random,
-        wheel: deps.wheel,
-        mirrorsDropped: deps.registry.counter('envoy_mirrors_dropped'),
-      });
+      checkRoutes(decoded.resource, deps);
+      return;
+    case 'virtualHost':
+      checkRoutes(standingAlone({ ...NO_ROUTES, name: 'of a virtual host' }, decoded.resource), deps);
       return;
     case 'endpoints':
       checkAssignment(decoded.resource, `endpoints ${JSON.stringify(decoded.name)}`);
@@ -153,6 +166,14 @@ function checkResource(decoded: Decoded, store: ResourceStore, deps: CompileDeps
       checkSecret(decoded.resource, deps);
       return;
   }
+}
+
+function checkRoutes(routes: RouteConfiguration, { clusters, clock, random, wheel, registry }: CompileDeps): void {
+  compileRoutes(routes, { clusters, clock, random, wheel, mirrorsDropped: registry.counter('envoy_mirrors_dropped') });
+}
+
+function chainOf(listener: CompiledListener | undefined, key: string): CompiledChain | undefined {
+  return [...(listener?.chains ?? []), listener?.defaultChain].find((chain) => chain?.key === key);
 }
 
 /** A certificate without its key, or roots that cannot be read, are told at once. */

@@ -2,7 +2,7 @@ import { expect, test } from '@jest/globals';
 import { EMPTY_SNAPSHOT } from '../xds/snapshot.ts';
 import { warm } from './warming.ts';
 import type { Want } from './warming.ts';
-import type { Cluster, Listener, LoadAssignment, RouteConfiguration, Secret, Snapshot } from '../xds/snapshot.ts';
+import type { Cluster, Listener, LoadAssignment, RouteConfiguration, Secret, Snapshot, VirtualHost } from '../xds/snapshot.ts';
 
 // Only what warming looks at; the rest of a resource does not matter here.
 const eds = (name: string, secret?: string): Cluster =>
@@ -31,6 +31,7 @@ function snapshot(parts: {
   clusters?: Cluster[];
   endpoints?: LoadAssignment[];
   routes?: RouteConfiguration[];
+  virtualHosts?: Record<string, VirtualHost>;
   listeners?: Listener[];
   secrets?: Secret[];
 }): Snapshot {
@@ -38,6 +39,7 @@ function snapshot(parts: {
     clusters: byName(...(parts.clusters ?? [])),
     endpoints: byName(...(parts.endpoints ?? [])),
     routes: byName(...(parts.routes ?? [])),
+    virtualHosts: new Map(Object.entries(parts.virtualHosts ?? {})),
     listeners: byName(...(parts.listeners ?? [])),
     secrets: byName(...(parts.secrets ?? [])),
   };

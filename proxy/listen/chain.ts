@@ -22,6 +22,8 @@ export interface CompiledChain {
   readonly tls: DownstreamTlsContext | undefined;
   /** The connection manager's service, undefined for chains that carry no HTTP. */
   readonly service: Service | undefined;
+  /** The part of `service` that finds the routes, where these are asked for on demand. */
+  readonly routing?: Service | undefined;
   /** Takes the connection over. Must call `connection.over()` once when it ends. */
   readonly serve: ServeConnection;
 }

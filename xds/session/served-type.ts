@@ -3,7 +3,7 @@ import type { DeltaRequest, EncodedResource, ErrorDetail, Mode, SotwRequest } fr
 import { errorText } from './messages.ts';
 import { Subscription, spend } from './subscription.ts';
 import type { NameBudget, SubscriptionChange } from './subscription.ts';
-import { isFullStateType } from './type-urls.ts';
+import { isDeltaOnlyType, isFullStateType } from './type-urls.ts';
 
 /** Everything that one flavour of client may get, immutable; versions change exactly when content does. */
 export interface ResourceSet {
@@ -65,6 +65,8 @@ export class ServedType {
   /** Names whose state may differ from what was sent; a name in `#forced` is answered even when it does not. */
   readonly #pending = new Set<string>();
   readonly #forced = new Set<string>();
+  /** Virtual hosts that a client which came back says it has, until the resources say by which names it asked for them. */
+  readonly #claimed = new Map<string, string>();
   #answerDue = false;
   #plan: Plan | undefined;
 
@@ -82,6 +84,7 @@ export class ServedType {
   publish(resources: ResourceSet): void {
     const seen = this.#resources?.version(this.typeUrl);
     this.#resources = resources;
+    if (this.#claimed.size > 0) this.#bookClaimed(resources);
     if (seen === resources.version(this.typeUrl)) return;
     const changed = seen === undefined ? undefined : resources.changedSince?.(this.typeUrl, seen);
     if (changed === undefined) this.#examineAll();
@@ -137,16 +140,11 @@ export class ServedType {
 
   /** Books a response as sent. */
   book(sent: { nonce: string; version: string; upserts: readonly EncodedResource[]; gone: readonly string[]; additions: number }): void {
+    for (const name of sent.gone) this.#forget(name);
     for (const resource of sent.upserts) {
       if (this.subscription.matches(resource.name)) this.#settleName(resource.name, resource);
       // A resource is booked under its name and under each alias that was asked for.
       for (const alias of resource.aliases ?? []) if (this.subscription.names.has(alias)) this.#settleName(alias, resource);
-    }
-    for (const name of sent.gone) {
-      this.sent.delete(name);
-      this.heartbeatDueMs.delete(name);
-      this.#pending.delete(name);
-      this.#forced.delete(name);
     }
     this.#answerDue = false;
     this.#plan = undefined;
@@ -198,9 +196,15 @@ export class ServedType {
     if (change.wildcardRemoved) this.#forgetUnwanted();
     if (initialVersions.size > 0) this.resumed = true;
     for (const [name, version] of initialVersions) {
-      if (!this.subscription.matches(name)) continue;
+      const matched = this.subscription.matches(name);
+      // What was asked for by an alias is known by it once the resources are.
+      if (!matched && !(isDeltaOnlyType(this.typeUrl) && this.subscription.names.size > 0)) continue;
       spend(this.#budget, name);
       spend(this.#budget, version);
+      if (!matched) {
+        this.#claimed.set(name, version);
+        continue;
+      }
       const resource = this.#resources?.get(this.typeUrl, name);
       this.sent.set(this.#known(name), resource?.version === version && resource.name === name ? resource : { version });
     }
@@ -208,24 +212,54 @@ export class ServedType {
       if (initialVersions.has(name)) this.#examine(name);
       else this.#force(name);
     }
+    if (this.#claimed.size > 0 && this.#resources !== undefined) this.#bookClaimed(this.#resources);
     if (change.wildcardAdded) {
       this.#examineAll();
       this.#answerDue = initialVersions.size === 0;
     }
   }
 
+  /** Resources that a client which comes back has under names that it asked for by an alias. */
+  #bookClaimed(resources: ResourceSet): void {
+    for (const [name, version] of this.#claimed) {
+      const resource = resources.get(this.typeUrl, name);
+      const aliases = resource?.name === name ? (resource.aliases ?? []) : [];
+      for (const alias of aliases) {
+        if (!this.subscription.names.has(alias)) continue;
+        this.sent.set(alias, resource?.version === version ? resource : { version });
+        this.#forced.delete(alias);
+      }
+      // What is gone meanwhile is told by the name that the client has it under.
+      if (resource === undefined) {
+        this.sent.set(name, { version });
+        this.#pending.add(name);
+      }
+    }
+    this.#claimed.clear();
+    this.#plan = undefined;
+  }
+
+  /** The name of what was sent under a name, where no resource is called so any more: the client must let go of it by that name. */
+  #replaced(name: string): string | undefined {
+    const before = this.sent.get(name);
+    if (this.mode !== 'delta' || before?.bytes === undefined) return undefined;
+    return this.#resources?.get(this.typeUrl, before.name)?.name === before.name ? undefined : before.name;
+  }
+
   #makePlan(): Plan {
     const resources = this.#resources;
     if (resources === undefined) return NOTHING;
     const upserts = new Map<string, EncodedResource>();
-    const removals: string[] = [];
+    const removals = new Set<string>();
     const absents: string[] = [];
     let additions = 0;
     for (const name of this.#pending) {
       const resource = resources.get(this.typeUrl, name);
       const sent = this.sent.get(name);
+      const replaced = this.#replaced(name);
+      if (replaced !== undefined) removals.add(replaced);
       if (resource !== undefined) {
-        if (this.#forced.has(name) || sent?.version !== resource.version) {
+        if (this.#forced.has(name) || replaced !== undefined || sent?.version !== resource.version) {
           if (sent === undefined && !upserts.has(resource.name)) additions += 1;
           upserts.set(resource.name, resource);
         } else {
@@ -235,12 +269,12 @@ export class ServedType {
       } else if (this.mode === 'sotw' && !this.fullState) {
         // Outside LDS and CDS absence says nothing in this mode; the parent's ceasing to refer is the deletion (rule 27).
         this.#forget(name);
-      } else if (sent !== undefined) removals.push(name);
+      } else if (sent !== undefined) removals.add(name);
       else if (this.#forced.has(name) && this.mode === 'delta') absents.push(name);
       else this.#forget(name);
     }
-    const due = this.#answerDue || upserts.size > 0 || removals.length > 0 || absents.length > 0;
-    return { upserts: [...upserts.values()], additions, removals, absents, due };
+    const due = this.#answerDue || upserts.size > 0 || removals.size > 0 || absents.length > 0;
+    return { upserts: [...upserts.values()], additions, removals: [...removals], absents, due };
   }
 
   /** The resource's own string for a name: a thousand streams ask for the same thousand names, each in a copy of its own. */
