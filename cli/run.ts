@@ -24,6 +24,8 @@ interface Options {
   readonly outboundPort?: number;
   readonly inboundPort?: number;
   readonly adminPort?: number;
+  readonly lazy: boolean;
+  readonly lazyIdleS?: number;
   readonly logLevel: 'debug' | 'info' | 'warning' | 'error';
 }
 
@@ -52,6 +54,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     .option('--outbound-port <n>', 'port that takes calls of the application (default: 15001, or a free one)', port('--outbound-port'))
     .option('--inbound-port <n>', 'port that takes calls of other sidecars (default: 15006, or a free one)', port('--inbound-port'))
     .option('--admin-port <n>', 'admin port on the loopback (default: 15000, or a free one)', port('--admin-port'))
+    .option('--lazy', 'ask for routes, clusters and endpoints when they are first used, and forget them when they are not', false)
+    .option('--lazy-idle-s <n>', 'forget what had no request for this long (default: 300)', integer('--lazy-idle-s', 1, 999_999))
     .option('--log-level <level>', 'debug, info, warning or error', 'warning')
     .usage('--service NAME --port N [options] -- COMMAND …')
     .allowExcessArguments()
@@ -85,6 +89,10 @@ export async function run(argv: readonly string[]): Promise<number> {
       inbound: options.inboundPort ?? inbound,
       admin: options.adminPort ?? admin,
     },
+    proxyFlags: [
+      ...(options.lazy ? ['--lazy'] : []),
+      ...(options.lazyIdleS === undefined ? [] : ['--lazy-idle-s', String(options.lazyIdleS)]),
+    ],
     command: applicationCommand,
   };
   const api = createApiClient(options.controlPlane);

@@ -3,14 +3,16 @@ import { createHash } from 'node:crypto';
 import { encodeCluster } from '../xds/resources/cluster.ts';
 import { encodeEndpoints } from '../xds/resources/endpoint.ts';
 import { encodeListener } from '../xds/resources/listener.ts';
-import { encodeRoute } from '../xds/resources/route.ts';
+import { encodeOwnVirtualHost, encodeRoute } from '../xds/resources/route.ts';
 import { encodeSecret } from '../xds/resources/secret.ts';
 import type { EncodedResource } from '../xds/session/messages.ts';
-import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE } from '../xds/session/type-urls.ts';
-import type { Secret } from '../xds/snapshot.ts';
+import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE, VIRTUAL_HOST_TYPE } from '../xds/session/type-urls.ts';
+import type { Secret, VirtualHost } from '../xds/snapshot.ts';
 import { outboundClusters } from './build/clusters.ts';
 import { outboundEndpoints } from './build/endpoints.ts';
+import { aliasesOf } from './build/on-demand.ts';
 import { inconsistencies } from './consistent.ts';
+import type { NamedResources } from './resource-set.ts';
 import type { Build, Node, NodeResources, World } from './world.ts';
 
 export interface Encoder {
@@ -18,6 +20,8 @@ export interface Encoder {
   encode(world: World, node: Node): ReadonlyMap<string, readonly EncodedResource[]>;
   /** Encodes beforehand what all nodes share and what is new in it, with a pause after each resource: take as many steps as time allows. */
   prepare(world: World): Iterator<void>;
+  /** Virtual hosts by name, for a node that asks for them so; each is encoded when it is first asked for. Undefined for the others. */
+  named(world: World, node: Node): NamedResources | undefined;
   encodeSecret(secret: Secret): EncodedResource;
 }
 
@@ -59,6 +63,17 @@ export function createEncoder(build: Build): Encoder {
     byList.set(resources, list);
     return list;
   };
+  const virtualHost = (host: VirtualHost): EncodedResource => {
+    let found = byObject.get(host);
+    if (found === undefined) {
+      const bytes = encodeOwnVirtualHost(host);
+      found = shared({ name: host.name, version: versionOf(bytes), typeUrl: VIRTUAL_HOST_TYPE, bytes, aliases: aliasesOf(host) });
+      byObject.set(host, found);
+    }
+    return found;
+  };
+  const byTable = new WeakMap<object, NamedResources>();
+  let tables = 0;
   return {
     encode(world, node) {
       const built = build(world, node);
@@ -81,6 +96,21 @@ export function createEncoder(build: Build): Encoder {
         one(ENDPOINT_TYPE, endpoints, endpoints.clusterName, encodeEndpoints);
         yield;
       }
+    },
+    named(world, node) {
+      const { virtualHosts } = build(world, node);
+      if (virtualHosts === undefined) return undefined;
+      let found = byTable.get(virtualHosts);
+      if (found === undefined) {
+        tables += 1;
+        const get = (name: string): EncodedResource | undefined => {
+          const host = virtualHosts.find(name);
+          return host === undefined ? undefined : virtualHost(host);
+        };
+        found = { typeUrl: VIRTUAL_HOST_TYPE, version: `table-${tables}`, get };
+        byTable.set(virtualHosts, found);
+      }
+      return found;
     },
     encodeSecret(secret) {
       const bytes = encodeSecret(secret);

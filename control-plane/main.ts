@@ -125,6 +125,7 @@ function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closer
     ...quiet,
     world,
     prepare: (now) => encoder.prepare(now),
+    named: (now, node) => encoder.named(now, node),
     encode: (now, node) => {
       keepsTrustDomain(now, authority.trustDomain);
       return encoder.encode(now, node);

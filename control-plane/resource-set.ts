@@ -12,6 +12,13 @@ interface TypeSet {
   readonly changed: readonly string[];
 }
 
+/** Resources of one type that are looked up by name alone, and nobody lists. `version` differs where an answer may. */
+export interface NamedResources {
+  readonly typeUrl: string;
+  readonly version: string;
+  get(name: string): EncodedResource | undefined;
+}
+
 const NO_RESOURCES: readonly EncodedResource[] = [];
 
 const NOTHING: TypeSet = { version: 'empty', byName: new Map(), before: undefined, changed: [] };
@@ -19,11 +26,12 @@ const NOTHING: TypeSet = { version: 'empty', byName: new Map(), before: undefine
 /** Equal content gives equal versions, in this process and in the next one: a proxy that comes back with its versions gets nothing. */
 export class NodeResourceSet implements ResourceSet {
   readonly #types: ReadonlyMap<string, TypeSet>;
+  readonly #named: NamedResources | undefined;
   /** Types whose content differs from the set before. */
   readonly changedTypes: readonly string[];
 
   /** `previous` = the set that the same proxy had; its parts are used again where nothing differs. */
-  constructor(resources: ReadonlyMap<string, readonly EncodedResource[]>, previous: NodeResourceSet | undefined) {
+  constructor(resources: ReadonlyMap<string, readonly EncodedResource[]>, previous: NodeResourceSet | undefined, named?: NamedResources) {
     const types = new Map<string, TypeSet>();
     const changedTypes: string[] = [];
     for (const typeUrl of new Set([...PUSH_ORDER, ...resources.keys()])) {
@@ -32,16 +40,18 @@ export class NodeResourceSet implements ResourceSet {
       types.set(typeUrl, next);
       if (next !== before && next.version !== before.version) changedTypes.push(typeUrl);
     }
+    if (named !== undefined && named.version !== previous?.version(named.typeUrl)) changedTypes.push(named.typeUrl);
     this.#types = types;
+    this.#named = named;
     this.changedTypes = changedTypes;
   }
 
   version(typeUrl: string): string {
-    return this.of(typeUrl).version;
+    return this.#named?.typeUrl === typeUrl ? this.#named.version : this.of(typeUrl).version;
   }
 
   get(typeUrl: string, name: string): EncodedResource | undefined {
-    return this.of(typeUrl).byName.get(name);
+    return this.#named?.typeUrl === typeUrl ? this.#named.get(name) : this.of(typeUrl).byName.get(name);
   }
 
   names(typeUrl: string): Iterable<string> {
@@ -49,6 +59,8 @@ export class NodeResourceSet implements ResourceSet {
   }
 
   changedSince(typeUrl: string, version: string): Iterable<string> | undefined {
+    // Whoever asks for these by name has few of them, and looks at all.
+    if (this.#named?.typeUrl === typeUrl) return this.#named.version === version ? [] : undefined;
     const type = this.of(typeUrl);
     if (type.version === version) return [];
     return type.before === version ? type.changed : undefined;

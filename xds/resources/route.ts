@@ -14,7 +14,7 @@ import {
 } from '../gen/envoy/config/route/v3/route_components_pb.js';
 import type { Route, RouteConfiguration, VirtualHost } from '../snapshot.ts';
 import { inside, type Place, refuse, topOf, warn } from './decoding.ts';
-import { nameOf } from './duration.ts';
+import { nameOf, toDuration } from './duration.ts';
 import { decodeMessage } from './extension.ts';
 import { decodeMutations, encodeMutations } from './header-mutations.ts';
 import { decodePerFilterConfig, encodePerFilterConfig, withOldCors } from './http-filters.ts';
@@ -26,6 +26,8 @@ import { decodeRouteMatch, encodeRouteMatch } from './route-match.ts';
 import { checkRules } from './rules.ts';
 
 const BODY_BYTES_MAX = 4_096;
+/** Nothing is sent before it is asked for, and an Envoy that waits for something does not open its listener meanwhile. */
+const VHDS_FIRST_WAIT_MS = 1;
 
 /** Decodes an RDS resource. Throws DecodeError. */
 export function decodeRoute(bytes: Uint8Array, warnings: string[] = []): RouteConfiguration {
@@ -148,7 +150,9 @@ export function newRouteConfiguration(route: RouteConfiguration): WireConfigurat
   return create(RouteConfigurationSchema, {
     name: route.name,
     virtualHosts: route.virtualHosts.map(encodeVirtualHost),
-    ...(route.vhds === undefined ? {} : { vhds: { configSource: adsSource() } }),
+    ...(route.vhds === undefined
+      ? {}
+      : { vhds: { configSource: { ...adsSource(), initialFetchTimeout: toDuration(VHDS_FIRST_WAIT_MS) } } }),
     ...encodeMutations(route.headerMutations),
     validateClusters: route.validateClusters,
     ignorePortInHostMatching: route.ignorePortInHostMatching,
