@@ -1,14 +1,16 @@
 /** A lazy sidecar among others: it asks for what is used and forgets what is not, and its application notices nothing of either. */
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { acknowledged, call, hasEnvoy, startEnvoy, withEnvoy } from '../support/envoy.ts';
+import { createServer } from 'node:http';
+import { acknowledged, call, startEnvoy, withEnvoy } from '../support/envoy.ts';
 import type { Reply, RunningEnvoy } from '../support/envoy.ts';
 import { clock, eventually, service, startMesh } from '../support/mesh.ts';
 import type { TestMesh } from '../support/mesh.ts';
+import type { AddressInfo } from 'node:net';
 
 const IDLE_S = 3;
 const OTHERS = 30;
 let mesh: TestMesh;
-let envoy: RunningEnvoy;
+let envoy: RunningEnvoy | undefined;
 let lazy = { outbound: 0, admin: 0, inbound: 0 };
 let eager = { outbound: 0, admin: 0 };
 
@@ -99,7 +101,11 @@ test('a split by weights and a mirror bring all their clusters, and a changed ro
   expect(Object.keys(versions).sort()).toEqual(['v1', 'v2']);
   expect(versions['v1']).toBeGreaterThan(25);
   expect(await clustersOf(lazy.admin)).toEqual(expect.arrayContaining([fqdn('audit'), fqdn('shop-v1'), fqdn('shop-v2')]));
-  await eventually('the mirror got its copies', 5_000, async () => (await stat(`cluster.${'outbound.80..audit'}.*upstream_rq_total`)) > 0 || mirrored());
+  await eventually(
+    'the mirror got its copies',
+    5_000,
+    async () => (await stat(`cluster.${'outbound.80..audit'}.*upstream_rq_total`)) > 0 || mirrored(),
+  );
 
   const path = '/api/v1/resources/HTTPRoute/default/shop';
   const before = await mesh.api.call(path);
@@ -111,6 +117,119 @@ test('a split by weights and a mirror bring all their clusters, and a changed ro
   });
   await eventually('v1 is forgotten', 10_000, async () => !(await clustersOf(lazy.admin)).includes(fqdn('shop-v1')));
 });
+
+test('what is no service of the mesh is answered as an eager sidecar answers it', async () => {
+  const outside = createServer((_request, response) => void response.end('outside'));
+  await new Promise<void>((resolve) => void outside.listen(0, '127.0.0.1', resolve));
+  try {
+    const hosts = [`127.0.0.1:${(outside.address() as AddressInfo).port}`, 'nobody.invalid', 'shop:81', 'shop.elsewhere', 'a b'];
+    for (const host of hosts) {
+      const [ours, theirs] = [await at(host), await call(eager.outbound, '/', { host })];
+      expect([host, ours.status, ours.body]).toEqual([host, theirs.status, theirs.body]);
+    }
+    expect(await stat('on_demand.unknown')).toBe(4);
+    // Known not to exist: not asked for again.
+    const asked = await stat('on_demand.asked');
+    await at(hosts[0]!);
+    expect(await stat('on_demand.asked')).toBe(asked);
+  } finally {
+    outside.closeAllConnections();
+    await new Promise((resolve) => outside.close(resolve));
+  }
+});
+
+test('what is asked of a lazy instance arrives', async () => {
+  const { status, body } = await call(eager.outbound, '/', { host: 'caller' });
+
+  expect([status, body]).toEqual([200, expect.stringContaining('caller-1')]);
+});
+
+test('a service that comes to be is used though its name was asked for in vain, and one that goes is gone', async () => {
+  expect((await at('late')).status).toBe(503);
+
+  await mesh.api.call('/api/v1/resources', { method: 'POST', body: service('late', { app: 'audit' }) });
+  await eventually('the service answers', 10_000, async () => (await at('late')).status === 200);
+  await mesh.api.call('/api/v1/resources/Service/default/late', { method: 'DELETE', headers: { 'if-match': '*' } });
+  await eventually('it is unknown again', 10_000, async () => (await at('late')).status === 503);
+});
+
+test('what is not used for a while is forgotten with its clusters, and comes back with the next request', async () => {
+  expect((await at('other-2')).status).toBe(200);
+  expect(await clustersOf(lazy.admin)).toContain(fqdn('other-2'));
+
+  const keep = setInterval(() => void at('other-3'), 300);
+  try {
+    await eventually('only what is used is left', 20_000, async () => (await clustersOf(lazy.admin)).join() === fqdn('other-3'));
+  } finally {
+    clearInterval(keep);
+  }
+  expect(await stat('on_demand.hosts')).toBe(1);
+  expect(await stat('on_demand.forgotten')).toBeGreaterThan(1);
+  expect((await at('other-2')).status).toBe(200);
+});
+
+test('forgetting cuts no request that is under way', async () => {
+  const application = mesh.instances.get('audit-1')!.applicationPort;
+  const behave = (delayMs: number): Promise<Response> =>
+    fetch(`http://127.0.0.1:${application}/demo/behaviour`, { method: 'POST', body: JSON.stringify({ delayMs }) });
+  await behave(IDLE_S * 1_000 + 3_000);
+  const slow = at('other-8');
+  await eventually('it is in use', 5_000, async () => (await clustersOf(lazy.admin)).includes(fqdn('other-8')));
+  await behave(0);
+
+  await eventually('it is forgotten', 10_000, async () => !(await clustersOf(lazy.admin)).includes(fqdn('other-8')));
+  expect((await slow).status).toBe(200);
+});
+
+test('while the control plane is away, known hosts go on and an unknown one fails with a clear answer in time', async () => {
+  expect((await at('other-4')).status).toBe(200);
+  await mesh.killControlPlane();
+  const keep = setInterval(() => void at('other-4'), 300);
+  try {
+    const startMs = clock.now();
+    const [unknown, ...known] = await Promise.all([at('other-5'), at('other-4'), at('other-4')]);
+    const waitedMs = clock.now() - startMs;
+
+    expect(known.map(({ status }) => status)).toEqual([200, 200]);
+    expect(unknown!.status).toBe(503);
+    expect(unknown!.body).toMatch(
+      /control plane did not say in time which routes this host has\. Host "other-5" was waited for 5000 ms\. The control plane cannot be reached\./,
+    );
+    expect(waitedMs).toBeGreaterThan(4_500);
+    expect(waitedMs).toBeLessThan(8_000);
+
+    await mesh.startControlPlane();
+    await eventually('it is asked again', 30_000, async () => (await at('other-5')).status === 200);
+    expect((await at('other-4')).status).toBe(200);
+    expect(await clustersOf(lazy.admin)).toEqual(expect.arrayContaining([fqdn('other-4'), fqdn('other-5')]));
+  } finally {
+    clearInterval(keep);
+  }
+}, 90_000);
+
+withEnvoy(
+  'a real Envoy is lazy in the same way',
+  async () => {
+    envoy = await startEnvoy(mesh.api, { name: 'envoy-1', service: 'caller-too', lazy: true });
+    await acknowledged(mesh.api, ['envoy-1.default']);
+    const ask = (host: string): Promise<Reply> => call(envoy!.outboundPort, '/', { host });
+    await eventually('its listener is open', 30_000, () =>
+      ask('other-6').then(
+        () => true,
+        () => false,
+      ),
+    );
+
+    expect((await ask('other-6')).status).toBe(200);
+    expect((await ask('shop')).status).toBe(200);
+    expect(await envoy.admin('/clusters')).toContain(fqdn('other-6'));
+    expect(await envoy.admin('/clusters')).not.toContain(fqdn('other-7'));
+    expect((await ask('nobody.invalid')).status).toBe(503);
+    // Envoy waits a millisecond for virtual hosts that nobody asked for yet, and says that none came.
+    expect(envoy.warnings()).toEqual([expect.stringMatching(/initial fetch timed out for \S*VirtualHost$/)]);
+  },
+  90_000,
+);
 
 async function mirrored(): Promise<boolean> {
   const { body } = await call(lazy.admin, '/clusters', {});

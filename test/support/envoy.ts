@@ -230,7 +230,11 @@ function bootstrap(registered: Registered, spec: EnvoySpec, adminPort: number): 
     explicit_http_config: { http2_protocol_options: { connection_keepalive: { interval: '30s', timeout: '5s' } } },
   };
   return {
-    node: { id: registered.nodeId, cluster: spec.service, metadata: { NAMESPACE: 'default', ...(spec.lazy === true ? { MESHWORK_LAZY: true } : {}) } },
+    node: {
+      id: registered.nodeId,
+      cluster: spec.service,
+      metadata: { NAMESPACE: 'default', ...(spec.lazy === true ? { MESHWORK_LAZY: true } : {}) },
+    },
     admin: { address: { socket_address: { address: '127.0.0.1', port_value: adminPort } } },
     overload_manager: { resource_monitors: [CONNECTIONS_MAX] },
     cluster_manager: { load_stats_config: { api_type: 'GRPC', transport_api_version: 'V3', grpc_services: services } },

@@ -26,7 +26,7 @@ import { decodeRouteMatch, encodeRouteMatch } from './route-match.ts';
 import { checkRules } from './rules.ts';
 
 const BODY_BYTES_MAX = 4_096;
-/** Nothing is sent before it is asked for, and an Envoy that waits for something does not open its listener meanwhile. */
+/** Nothing is sent before it is asked for, and an Envoy that waits for a first answer does not open its listener meanwhile. */
 const VHDS_FIRST_WAIT_MS = 1;
 
 /** Decodes an RDS resource. Throws DecodeError. */
