@@ -153,15 +153,18 @@ class Follower implements Ads {
     for (const name of dropped) store.remove('virtualHosts', name);
     this.subscribeNamed();
     if (dropped.length === 0) return;
+    const before = runtime.current.snapshot;
     for (const { message } of await runtime.apply()) log.error('A configuration could not be applied.', { problem: message });
-    await this.#dropUnnamed('virtualHosts');
+    await this.#dropUnnamed(before);
     this.#options.onTaken?.();
   }
 
   /** A cluster is given up when neither what was received nor what is in force names it. */
-  async #dropUnnamed(kind: Kind): Promise<void> {
+  async #dropUnnamed(old: Snapshot): Promise<void> {
     const { clustersByName, runtime, store, log } = this.#options;
-    if (!clustersByName || kind === 'secrets' || kind === 'endpoints') return;
+    const { listeners, routes, virtualHosts } = runtime.current.snapshot;
+    const same = old.virtualHosts === virtualHosts && sameValues(old.routes, routes) && sameValues(old.listeners, listeners);
+    if (!clustersByName || same) return;
     const before = store.clusters.size;
     this.subscribeNamed();
     if (store.clusters.size === before) return;
@@ -198,8 +201,9 @@ class Follower implements Ads {
     if (update.cause === 'missing' || !options.isLive() || (kind === 'clusters' && options.clustersByName))
       for (const name of update.removals) giveUpOn(kind, name, options);
     this.subscribeNamed();
+    const before = options.runtime.current.snapshot;
     const found = await options.runtime.apply();
-    await this.#dropUnnamed(kind);
+    await this.#dropUnnamed(before);
     for (const problem of found) {
       problems.push(problem);
       for (const name of problem.name === '' ? replaced.keys() : [problem.name]) {
@@ -220,6 +224,12 @@ class Follower implements Ads {
     }
     options.onTaken?.();
   }
+}
+
+function sameValues<T>(left: ReadonlyMap<string, T>, right: ReadonlyMap<string, T>): boolean {
+  if (left.size !== right.size) return false;
+  for (const [name, value] of left) if (right.get(name) !== value) return false;
+  return true;
 }
 
 /** Virtual hosts that came or went, for whoever asked for them. */

@@ -225,6 +225,14 @@ withEnvoy(
     expect(await envoy.admin('/clusters')).toContain(fqdn('other-6'));
     expect(await envoy.admin('/clusters')).not.toContain(fqdn('other-7'));
     expect((await ask('nobody.invalid')).status).toBe(503);
+    // A host outside the mesh that becomes a service of it, and is none again.
+    expect((await ask('later')).status).toBe(503);
+    await mesh.api.call('/api/v1/resources', { method: 'POST', body: service('later', { app: 'audit' }) });
+    await eventually('the service answers', 10_000, async () => (await ask('later')).status === 200);
+    expect((await ask('later.default')).status).toBe(200);
+    await mesh.api.call('/api/v1/resources/Service/default/later', { method: 'DELETE', headers: { 'if-match': '*' } });
+    await eventually('it is none again', 10_000, async () => (await ask('later')).status === 503);
+    await acknowledged(mesh.api, ['envoy-1.default']);
     // Envoy waits a millisecond for virtual hosts that nobody asked for yet, and says that none came.
     expect(envoy.warnings()).toEqual([expect.stringMatching(/initial fetch timed out for \S*VirtualHost$/)]);
   },

@@ -239,11 +239,14 @@ export class ServedType {
     this.#plan = undefined;
   }
 
-  /** The name of what was sent under a name, where no resource is called so any more: the client must let go of it by that name. */
+  /** The name of what was sent under a name, where no wanted resource is called so any more: the client must let go of it by that name. */
   #replaced(name: string): string | undefined {
     const before = this.sent.get(name);
     if (this.mode !== 'delta' || before?.bytes === undefined) return undefined;
-    return this.#resources?.get(this.typeUrl, before.name)?.name === before.name ? undefined : before.name;
+    const now = this.#resources?.get(this.typeUrl, before.name);
+    if (now?.name !== before.name) return before.name;
+    const wanted = this.subscription.matches(now.name) || now.aliases?.some((alias) => this.subscription.names.has(alias)) === true;
+    return wanted ? undefined : before.name;
   }
 
   #makePlan(): Plan {
