@@ -89,10 +89,7 @@ export async function run(argv: readonly string[]): Promise<number> {
       inbound: options.inboundPort ?? inbound,
       admin: options.adminPort ?? admin,
     },
-    proxyFlags: [
-      ...(options.lazy ? ['--lazy'] : []),
-      ...(options.lazyIdleS === undefined ? [] : ['--lazy-idle-s', String(options.lazyIdleS)]),
-    ],
+    proxyFlags: proxyFlags(options),
     command: applicationCommand,
   };
   const api = createApiClient(options.controlPlane);
@@ -102,6 +99,10 @@ export async function run(argv: readonly string[]): Promise<number> {
   } finally {
     await api.close();
   }
+}
+
+function proxyFlags({ lazy, lazyIdleS }: Options): string[] {
+  return [...(lazy ? ['--lazy'] : []), ...(lazyIdleS === undefined ? [] : ['--lazy-idle-s', String(lazyIdleS)])];
 }
 
 /** The loopback next to a control plane on this machine, else the first address of a network. */

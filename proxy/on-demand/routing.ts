@@ -71,7 +71,8 @@ export function compileOnDemand({ table, routes, virtualHosts, base, compile, kn
   return (request) => {
     const entry = table.find(request.authority);
     if (entry === undefined) return wait(request);
-    entry.usedMs = request.startMs;
+    // A request that waited began long before its host was there.
+    if (entry.usedMs < request.startMs) entry.usedMs = request.startMs;
     if (entry.exists === false) return base(request);
     return (services.get(entry.virtualHost) ?? wait)(request);
   };

@@ -224,6 +224,8 @@ withEnvoy(
     expect((await ask('shop')).status).toBe(200);
     expect(await envoy.admin('/clusters')).toContain(fqdn('other-6'));
     expect(await envoy.admin('/clusters')).not.toContain(fqdn('other-7'));
+    // Its filter asks for the cluster of the route alone.
+    expect(await envoy.admin('/clusters')).not.toContain(fqdn('audit'));
     expect((await ask('nobody.invalid')).status).toBe(503);
     // A host outside the mesh that becomes a service of it, and is none again.
     expect((await ask('later')).status).toBe(503);

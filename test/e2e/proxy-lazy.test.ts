@@ -186,8 +186,16 @@ test('hosts that stand in the route configuration itself need no asking', async 
   const plane = await controlPlane([listener(), parent(inline), ...all('a', app.port)]);
   const proxy = await startLazy(plane);
 
+  const hosts = async (): Promise<string[]> => {
+    const dump = JSON.parse((await proxy.admin('/config_dump?resource=dynamic_route_configs')).text) as {
+      configs: { route_config: { virtual_hosts: { name: string }[] } }[];
+    };
+    return dump.configs.flatMap(({ route_config: config }) => config.virtual_hosts.map(({ name }) => name));
+  };
+  expect(await hosts()).toEqual(['here']);
   for (const name of ['here', 'x.here', 'a']) expect((await call(proxy.port(), '/', { host: name })).status).toBe(200);
   expect(asked(plane, VIRTUAL_HOST_TYPE)).toEqual(['r/a']);
+  expect(await hosts()).toEqual(['here', 'r/a.default']);
 });
 
 test('what was in use is kept on disk: a start without a control plane serves it, and asks for it when there is one', async () => {
