@@ -187,6 +187,13 @@ test('hosts and requests that wait are bounded', async () => {
   expect(await wait('a')).toBe('hostOverflow ');
 });
 
+test('without a stream to ask on nobody waits', () => {
+  const hosts = new OnDemand({ clock: new ManualClock(), registry: createRegistry() });
+
+  expect(hosts.table('r').wait('a')).toBeUndefined();
+  expect(hosts.names().size).toBe(0);
+});
+
 test('no name is asked for that could be a pattern, another table or no name at all', async () => {
   const { names, wait } = scene();
 

@@ -113,7 +113,9 @@ export class OnDemand {
     return { used: this.#used.size, asked: this.#asked.size, unknown: this.#unknown.size };
   }
 
-  #wait(table: HostTable, host: string): Promise<void> {
+  #wait(table: HostTable, host: string): Promise<void> | undefined {
+    const owner = this.#owner;
+    if (owner === undefined) return undefined;
     const known = table.entries.get(host);
     if (known === undefined && (this.#asked.size >= this.#limits.asked || !this.#budget.take(this.#clock.now()))) return this.#overflow();
     if (this.#waiting >= this.#limits.waiting) return this.#overflow();
@@ -128,7 +130,7 @@ export class OnDemand {
       const cancel = this.#clock.after(this.timeoutMs, () => this.#timedOut(table, host, settle));
       this.#waiting++;
       entry.waiters.add(settle);
-      if (known === undefined) this.#owner?.changed([]);
+      if (known === undefined) owner.changed([]);
     });
   }
 
@@ -164,8 +166,7 @@ export class OnDemand {
   adopt(virtualHosts: Iterable<readonly [name: string, value: VirtualHost]>): void {
     for (const [name, value] of virtualHosts) {
       if (this.#used.has(name)) continue;
-      this.#arrived(name, [], value, []);
-      this.#used.get(name)?.asked.add(askedNameOf(name, value));
+      this.#arrived(name, [], value, [], askedNameOf(name, value));
     }
     this.#bound([]);
   }
@@ -212,7 +213,8 @@ export class OnDemand {
     };
   }
 
-  #arrived(name: string, aliases: readonly string[], value: VirtualHost, dropped: string[]): void {
+  /** `asked`: a name that it is asked for by from now on. */
+  #arrived(name: string, aliases: readonly string[], value: VirtualHost, dropped: string[], asked?: string): void {
     const table = this.table(name.slice(0, Math.max(0, name.lastIndexOf('/'))));
     const entry = this.#used.get(name) ?? this.#entry(table, name, true);
     this.#used.set(name, entry);
@@ -233,6 +235,9 @@ export class OnDemand {
       table.entries.set(host, entry);
       if (before !== undefined) this.#takeOver(entry, before, host, dropped);
     }
+    if (asked !== undefined) entry.asked.add(asked);
+    // It was on its way when whoever asked for it was forgotten.
+    if (entry.asked.size === 0) this.#drop(entry, dropped);
   }
 
   /** A host goes from one entry to another, with what was asked and who waits. */

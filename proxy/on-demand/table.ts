@@ -32,9 +32,9 @@ export interface Entry extends HostEntry {
 export class HostTable {
   readonly routes: string;
   readonly entries = new Map<string, Entry>();
-  readonly #ask: (table: HostTable, host: string) => Promise<void>;
+  readonly #ask: (table: HostTable, host: string) => Promise<void> | undefined;
 
-  constructor(routes: string, ask: (table: HostTable, host: string) => Promise<void>) {
+  constructor(routes: string, ask: (table: HostTable, host: string) => Promise<void> | undefined) {
     this.routes = routes;
     this.#ask = ask;
   }
@@ -44,7 +44,7 @@ export class HostTable {
     return this.entries.get(authority) ?? this.entries.get(authority.toLowerCase());
   }
 
-  /** Asks for a host and waits for what comes of it. Undefined = no such name can be asked for. Rejects with `ProxyError`. */
+  /** Asks for a host and waits for what comes of it. Undefined = such a name, or any, cannot be asked for. Rejects with `ProxyError`. */
   wait(authority: string): Promise<void> | undefined {
     const host = authority.toLowerCase();
     return HOST.test(host) ? this.#ask(this, host) : undefined;

@@ -213,6 +213,8 @@ export class ClientSession {
       type.heard(resource.name);
       type.missing.delete(resource.name);
       if (whole || bad.has(resource.name)) continue;
+      // Nobody wants it any more: it was given up while its update was looked at.
+      if (!type.matches(resource.name, resource.aliases)) continue;
       const before = type.versions.get(resource.name);
       type.accept(resource.name, resource.version, resource.aliases);
       if (type.typeUrl === ROUTE_TYPE && before !== undefined && before !== resource.version)
