@@ -3,8 +3,8 @@ import { ManualClock } from '../../lib/clock.ts';
 import { createRegistry } from '../../lib/metrics.ts';
 import { OnDemand } from './hosts.ts';
 import type { OnDemandOptions } from './hosts.ts';
-import type { HostTable } from './table.ts';
-import type { ProxyError } from '../errors.ts';
+import type { HostTable, Waiting } from './table.ts';
+import { ProxyError } from '../errors.ts';
 import type { VirtualHost } from '../../xds/snapshot.ts';
 
 interface Scene {
@@ -20,7 +20,7 @@ interface Scene {
   /** The control plane says: these virtual hosts (`name` or `name|alias`), with these domains, and not those. */
   says(upserts: Readonly<Record<string, readonly string[]>>, removals?: readonly string[]): void;
   /** Waits for a host and tells what came of it. */
-  wait(host: string): Promise<string>;
+  wait(host: string, request?: Waiting): Promise<string>;
 }
 
 function scene(options: Partial<OnDemandOptions> = {}): Scene {
@@ -47,8 +47,8 @@ function scene(options: Partial<OnDemandOptions> = {}): Scene {
       for (const { name, value } of list) inForce.set(name, value);
       hosts.applied({ virtualHosts: inForce });
     },
-    wait: (host) => {
-      const waiting = made.table.wait(host);
+    wait: (host, request = { abort: undefined }) => {
+      const waiting = made.table.wait(host, request);
       return waiting === undefined
         ? Promise.resolve('not asked')
         : waiting.then(
@@ -122,6 +122,19 @@ test('a wait ends after its time with what is missing, and nothing stays asked f
   expect(await away).toBe('hostNotDiscovered Host "b" was waited for 5000 ms. The control plane cannot be reached.');
 });
 
+test('a client that goes away waits no longer, and nothing is asked for on its behalf', async () => {
+  const { names, wait, says } = scene();
+  const request: Waiting = { abort: undefined };
+  const [gone, other] = [wait('a', request), wait('b')];
+  request.abort?.(new ProxyError('downstreamReset'));
+
+  expect(await gone).toBe('downstreamReset ');
+  expect(request.abort).toBeUndefined();
+  expect(names()).toEqual(['r/b']);
+  says({ 'r/b': ['b'] });
+  expect(await other).toBe('goes on');
+});
+
 test('what had no request for the idle time is forgotten, with the unknown, and what is used stays', async () => {
   const { clock, table, names, dropped, wait, says } = scene({ idleMs: 10_000 });
   const waiting = [wait('a'), wait('b'), wait('ghost')];
@@ -190,7 +203,7 @@ test('hosts and requests that wait are bounded', async () => {
 test('without a stream to ask on nobody waits', () => {
   const hosts = new OnDemand({ clock: new ManualClock(), registry: createRegistry() });
 
-  expect(hosts.table('r').wait('a')).toBeUndefined();
+  expect(hosts.table('r').wait('a', { abort: undefined })).toBeUndefined();
   expect(hosts.names().size).toBe(0);
 });
 

@@ -2,7 +2,7 @@
 import { ProxyError } from '../errors.ts';
 import { TokenBucket } from '../filters/local-ratelimit.ts';
 import { askedNameOf, HostTable, leastUsed } from './table.ts';
-import type { Entry, Settle } from './table.ts';
+import type { Entry, Settle, Waiting } from './table.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Counter, Gauge, Registry } from '../../lib/metrics.ts';
 import type { Snapshot, VirtualHost } from '../../xds/snapshot.ts';
@@ -96,7 +96,7 @@ export class OnDemand {
   /** The table of a route configuration; the same one for as long as the proxy runs. */
   table(routes: string): HostTable {
     let table = this.#tables.get(routes);
-    if (table === undefined) this.#tables.set(routes, (table = new HostTable(routes, (asking, host) => this.#wait(asking, host))));
+    if (table === undefined) this.#tables.set(routes, (table = new HostTable(routes, (...asking) => this.#wait(...asking))));
     return table;
   }
 
@@ -113,7 +113,7 @@ export class OnDemand {
     return { used: this.#used.size, asked: this.#asked.size, unknown: this.#unknown.size };
   }
 
-  #wait(table: HostTable, host: string): Promise<void> | undefined {
+  #wait(table: HostTable, host: string, request: Waiting): Promise<void> | undefined {
     const owner = this.#owner;
     if (owner === undefined) return undefined;
     const known = table.entries.get(host);
@@ -123,11 +123,13 @@ export class OnDemand {
     return new Promise((resolve, reject) => {
       const settle: Settle = (error) => {
         cancel();
+        request.abort = undefined;
         this.#waiting--;
         if (error === undefined) resolve();
         else reject(error);
       };
       const cancel = this.#clock.after(this.timeoutMs, () => this.#timedOut(table, host, settle));
+      request.abort = (error) => this.#leave(table, host, settle, error);
       this.#waiting++;
       entry.waiters.add(settle);
       if (known === undefined) owner.changed([]);
@@ -312,10 +314,17 @@ export class OnDemand {
   #timedOut(table: HostTable, host: string, settle: Settle): void {
     this.#stats.timeout.inc();
     const entry = table.entries.get(host);
-    entry?.waiters.delete(settle);
     const reason = entry === undefined || entry.virtualHost === '' ? undefined : this.#owner?.reasonOf(entry.virtualHost);
     const away = this.#owner?.isConnected() === true ? '' : ' The control plane cannot be reached.';
-    settle(reason ?? new ProxyError('hostNotDiscovered', `Host ${JSON.stringify(host)} was waited for ${this.timeoutMs} ms.${away}`));
+    const detail = `Host ${JSON.stringify(host)} was waited for ${this.timeoutMs} ms.${away}`;
+    this.#leave(table, host, settle, reason ?? new ProxyError('hostNotDiscovered', detail));
+  }
+
+  /** One waits no longer. What nobody waits for, and was not answered, is not asked for any more. */
+  #leave(table: HostTable, host: string, settle: Settle, error: ProxyError): void {
+    const entry = table.entries.get(host);
+    entry?.waiters.delete(settle);
+    settle(error);
     if (entry === undefined || entry.exists !== undefined || entry.waiters.size > 0) return;
     this.#drop(entry, []);
     this.#owner?.changed([]);

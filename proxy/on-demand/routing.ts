@@ -59,7 +59,7 @@ export function compileOnDemand({ table, routes, virtualHosts, base, compile, kn
     if (isInline(request.authority) === true) return base(request);
     const times = waits.get(request) ?? 0;
     if (times >= WAITS_MAX) return Promise.reject(new ProxyError('hostNotDiscovered', 'What it waited for was gone each time.'));
-    const waiting = table.wait(request.authority);
+    const waiting = table.wait(request.authority, request);
     if (waiting === undefined) return base(request);
     return waiting.then(() => {
       const service = current();

@@ -1,5 +1,6 @@
 /** One table of hosts: what a request's authority leads to, and what stands behind it. */
 import type { ProxyError } from '../errors.ts';
+import type { ProxyRequest } from '../service.ts';
 import type { VirtualHost } from '../../xds/snapshot.ts';
 
 /** A host with its port. A slash would be another table's name, and a star a pattern. */
@@ -28,13 +29,18 @@ export interface Entry extends HostEntry {
   outdated: boolean;
 }
 
+/** Whoever waits; a client that goes away ends it. */
+export type Waiting = Pick<ProxyRequest, 'abort'>;
+
+type Ask = (table: HostTable, host: string, request: Waiting) => Promise<void> | undefined;
+
 /** The hosts of one route configuration. */
 export class HostTable {
   readonly routes: string;
   readonly entries = new Map<string, Entry>();
-  readonly #ask: (table: HostTable, host: string) => Promise<void> | undefined;
+  readonly #ask: Ask;
 
-  constructor(routes: string, ask: (table: HostTable, host: string) => Promise<void> | undefined) {
+  constructor(routes: string, ask: Ask) {
     this.routes = routes;
     this.#ask = ask;
   }
@@ -45,9 +51,9 @@ export class HostTable {
   }
 
   /** Asks for a host and waits for what comes of it. Undefined = such a name, or any, cannot be asked for. Rejects with `ProxyError`. */
-  wait(authority: string): Promise<void> | undefined {
+  wait(authority: string, request: Waiting): Promise<void> | undefined {
     const host = authority.toLowerCase();
-    return HOST.test(host) ? this.#ask(this, host) : undefined;
+    return HOST.test(host) ? this.#ask(this, host, request) : undefined;
   }
 }
 

@@ -124,7 +124,7 @@ class Proxy {
     }
     this.waits++;
     const done = (): number => this.waits--;
-    void this.hosts.table('r').wait(host)?.then(done, done);
+    void this.hosts.table('r').wait(host, { abort: undefined })?.then(done, done);
   }
 
   act(which: number): boolean {
