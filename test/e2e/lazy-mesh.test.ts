@@ -7,7 +7,7 @@ import { clock, eventually, service, startMesh } from '../support/mesh.ts';
 import type { TestMesh } from '../support/mesh.ts';
 import type { AddressInfo } from 'node:net';
 
-const IDLE_S = 3;
+const IDLE_S = 5;
 const OTHERS = 30;
 let mesh: TestMesh;
 let envoy: RunningEnvoy | undefined;
