@@ -20,6 +20,7 @@ const route = (name: string, ...clusters: string[]): RouteConfiguration =>
       { routes: clusters.map((cluster) => ({ action: { kind: 'forward', target: { kind: 'cluster', cluster }, mirrors: [] } })) },
     ],
   }) as unknown as RouteConfiguration;
+const host = (cluster: string): VirtualHost => route('', cluster).virtualHosts[0]!;
 const listener = (name: string, rdsName: string): Listener =>
   ({ name, filterChains: [{ filters: [{ kind: 'http', http: { rdsName } }] }] }) as unknown as Listener;
 const secret = (name: string): Secret => ({ name, content: { kind: 'certificate', chainPem: '', keyPem: '' } });
@@ -124,4 +125,17 @@ test('secrets that did not change are the same map, so that nothing is built ane
   expect(warm({ ...applied, secrets: new Map(applied.secrets) }, applied, NONE).snapshot.secrets).toBe(applied.secrets);
   expect(warm({ ...applied, secrets: byName(secret('s')) }, applied, NONE).snapshot.secrets).not.toBe(applied.secrets);
   expect(names(warm({ ...applied, secrets: new Map() }, applied, NONE).snapshot.secrets)).toEqual([]);
+});
+
+test('a virtual host waits for its own clusters and holds up no other; a cluster stays for as long as one in force names it', () => {
+  const [ready, waits] = [host('a'), host('b')];
+  const target = snapshot({ clusters: [eds('a'), eds('b')], endpoints: [endpoints('a')], virtualHosts: { 'r/a': ready, 'r/b': waits } });
+  const warmed = warm(target, EMPTY_SNAPSHOT, NONE);
+
+  expect([...warmed.snapshot.virtualHosts]).toEqual([['r/a', ready]]);
+  expect(warmed.waiting.get('virtual host r/b')).toEqual(['cluster b']);
+  const moved = snapshot({ clusters: [eds('b')], virtualHosts: { 'r/a': host('b') } });
+  const next = warm(moved, warmed.snapshot, NONE).snapshot;
+  expect([...next.virtualHosts]).toEqual([['r/a', ready]]);
+  expect(names(next.clusters)).toEqual(['a']);
 });
