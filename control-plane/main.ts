@@ -126,6 +126,7 @@ async function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, 
     ...quiet,
     world,
     prepare: (now) => encoder.prepare(now),
+    named: (now, node) => encoder.named(now, node),
     encode: (now, node) => {
       keepsTrustDomain(now, authority.trustDomain);
       return encoder.encode(now, node);

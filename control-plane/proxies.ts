@@ -71,7 +71,7 @@ export interface ProxyView {
   readonly workload: string;
   readonly state: 'acked' | 'pending' | 'rejected';
   readonly message: string;
-  /** By short name: CDS, EDS, LDS, RDS, SDS. */
+  /** By short name: CDS, EDS, LDS, RDS, VHDS, SDS. */
   readonly types: Readonly<Record<string, ProxyTypeView>>;
 }
 

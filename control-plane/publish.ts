@@ -10,6 +10,7 @@ import type { ControlPlaneMetrics } from './metrics.ts';
 import { BUILD } from './proxies.ts';
 import type { ConnectedProxy, Proxies, ProxyStream } from './proxies.ts';
 import { NodeResourceSet } from './resource-set.ts';
+import type { NamedResources } from './resource-set.ts';
 import type { Spans } from './tracing.ts';
 import type { EndpointModel, Node, World } from './world.ts';
 
@@ -37,6 +38,8 @@ export interface PublisherDeps {
   readonly log: Log;
   readonly world: Watch<World>;
   readonly encode: NodeEncoder;
+  /** What a node gets by name alone. */
+  readonly named?: (world: World, node: Node) => NamedResources | undefined;
   /** Does in small steps what `encode` would otherwise do at once for the first proxy. */
   readonly prepare?: (world: World) => Iterator<void, void>;
   readonly proxies: Proxies;
@@ -72,7 +75,8 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     try {
       const node = proxy.stream.node(world);
       proxy.node = node;
-      const next = new NodeResourceSet(new Map([...deps.encode(world, node), [SECRET_TYPE, proxy.stream.secrets()]]), proxy.set);
+      const resources = new Map([...deps.encode(world, node), [SECRET_TYPE, proxy.stream.secrets()]]);
+      const next = new NodeResourceSet(resources, proxy.set, deps.named?.(world, node));
       hand(proxy, next, number, clock.now());
       proxy.buildError = '';
       proxy.types.delete(BUILD);

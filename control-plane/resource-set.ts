@@ -13,6 +13,13 @@ interface TypeSet {
   readonly changed: readonly string[];
 }
 
+/** Resources of one type that are looked up by name alone, and nobody lists. `version` differs where an answer may. */
+export interface NamedResources {
+  readonly typeUrl: string;
+  readonly version: string;
+  get(name: string): EncodedResource | undefined;
+}
+
 const NO_RESOURCES: readonly EncodedResource[] = [];
 
 const NOTHING: TypeSet = { version: 'empty', byName: new Map(), names: new Set(), before: undefined, changed: [] };
@@ -20,11 +27,12 @@ const NOTHING: TypeSet = { version: 'empty', byName: new Map(), names: new Set()
 /** Equal content gives equal versions, in this process and in the next one: a proxy that comes back with its versions gets nothing. */
 export class NodeResourceSet implements ResourceSet {
   readonly #types: ReadonlyMap<string, TypeSet>;
+  readonly #named: NamedResources | undefined;
   /** Types whose content differs from the set before. */
   readonly changedTypes: readonly string[];
 
   /** `previous` = the set that the same proxy had; its parts are used again where nothing differs. */
-  constructor(resources: ReadonlyMap<string, readonly EncodedResource[]>, previous: NodeResourceSet | undefined) {
+  constructor(resources: ReadonlyMap<string, readonly EncodedResource[]>, previous: NodeResourceSet | undefined, named?: NamedResources) {
     const types = new Map<string, TypeSet>();
     const changedTypes: string[] = [];
     const take = (typeUrl: string): void => {
@@ -35,27 +43,31 @@ export class NodeResourceSet implements ResourceSet {
     };
     for (const typeUrl of PUSH_ORDER) take(typeUrl);
     for (const typeUrl of resources.keys()) if (!types.has(typeUrl)) take(typeUrl);
+    if (named !== undefined && named.version !== previous?.version(named.typeUrl)) changedTypes.push(named.typeUrl);
     this.#types = types;
+    this.#named = named;
     this.changedTypes = changedTypes;
   }
 
   version(typeUrl: string): string {
-    return this.of(typeUrl).version;
+    return this.#named?.typeUrl === typeUrl ? this.#named.version : this.of(typeUrl).version;
   }
 
   get(typeUrl: string, name: string): EncodedResource | undefined {
-    return this.of(typeUrl).byName.get(name);
+    return this.#named?.typeUrl === typeUrl ? this.#named.get(name) : this.of(typeUrl).byName.get(name);
   }
 
   names(typeUrl: string): Iterable<string> {
     return this.of(typeUrl).names;
   }
 
-  nameSet(typeUrl: string): ReadonlySet<string> {
-    return this.of(typeUrl).names;
+  nameSet(typeUrl: string): ReadonlySet<string> | undefined {
+    return this.#named?.typeUrl === typeUrl ? undefined : this.of(typeUrl).names;
   }
 
   changedSince(typeUrl: string, version: string): Iterable<string> | undefined {
+    // Whoever asks for these by name has few of them, and looks at all.
+    if (this.#named?.typeUrl === typeUrl) return this.#named.version === version ? [] : undefined;
     const type = this.of(typeUrl);
     if (type.version === version) return [];
     return type.before === version ? type.changed : undefined;

@@ -5,16 +5,15 @@ import { outboundClusters } from './clusters.ts';
 import { outboundEndpoints } from './endpoints.ts';
 import { applicationPorts, servicesOf } from './inbound-ports.ts';
 import { inboundListener, outboundListener } from './listeners.ts';
-import { outboundRoutes } from './routes.ts';
+import { isLazy } from './on-demand.ts';
+import { outboundRoutes, outboundRoutesOnDemand } from './routes.ts';
 
 export function sidecarResources(world: World, node: Node): NodeResources {
   const { listeners, clusters } = ownParts(world, node);
-  return {
-    listeners,
-    routes: listOf(outboundRoutes(world, node.namespace, node.flavour)),
-    clusters: joined(clusters, outboundClusters(world)),
-    endpoints: outboundEndpoints(world, node.locality),
-  };
+  const shared = { listeners, clusters: joined(clusters, outboundClusters(world)), endpoints: outboundEndpoints(world, node.locality) };
+  if (!isLazy(node)) return { ...shared, routes: listOf(outboundRoutes(world, node.namespace, node.flavour)) };
+  const virtualHosts = outboundRoutesOnDemand(world, node.namespace, node.flavour);
+  return { ...shared, routes: listOf(virtualHosts.configuration), virtualHosts };
 }
 
 /** All that the listeners of a node are made of, and what was made. */

@@ -13,6 +13,9 @@ export interface ResourceSet {
    * It keeps the cost of a push to what changed, whatever the size of the mesh.
    */
   changedSince?(typeUrl: string, version: string): Iterable<string> | undefined;
-  /** The same as `names`, one object for as long as the names stay: streams that ask for all of them by name hold it instead of their own. */
-  nameSet?(typeUrl: string): ReadonlySet<string>;
+  /**
+   * The same as `names`, one object for as long as the names stay: streams that ask for all of them by name hold it instead of their own.
+   * Undefined for a type that is looked up by name and not listed.
+   */
+  nameSet?(typeUrl: string): ReadonlySet<string> | undefined;
 }

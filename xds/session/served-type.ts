@@ -1,8 +1,9 @@
 /** One type on one stream as the server sees it: what is wanted, what was sent, what is due. Both protocol modes share it. */
+import { claimedByAlias, replacedName } from './aliases.ts';
+import { Answered } from './answered.ts';
 import type { DeltaRequest, EncodedResource, Mode, SotwRequest } from './messages.ts';
-import { errorText } from './messages.ts';
 import type { ResourceSet } from './resource-set.ts';
-import type { Outstanding, TypeStatus, Verdict } from './server-options.ts';
+import type { TypeStatus, Verdict } from './server-options.ts';
 import { SentTable } from './sent-table.ts';
 import type { Sent } from './sent-table.ts';
 import { charsOf, claimHolds, startPlan } from './start.ts';
@@ -10,23 +11,18 @@ import { NOTHING_DUE, joinedSteps, planOf, stepBetween } from './step.ts';
 import type { Plan, Step } from './step.ts';
 import { MANY_NAMES, Subscription, changesAnything, spend, spendChars } from './subscription.ts';
 import type { NameBudget, SubscriptionChange } from './subscription.ts';
-import { isFullStateType } from './type-urls.ts';
+import { isDeltaOnlyType, isFullStateType } from './type-urls.ts';
 
 export type { ResourceSet } from './resource-set.ts';
 export type { Plan } from './step.ts';
 export type { Outstanding, Verdict } from './server-options.ts';
 
-export class ServedType implements TypeStatus {
+export class ServedType extends Answered implements TypeStatus {
   readonly typeUrl: string;
   readonly mode: Mode;
   readonly subscription: Subscription;
   /** A state-of-the-world response for LDS and CDS carries all there is. */
   readonly fullState: boolean;
-  outstanding: Outstanding | undefined;
-  lastNonce = '';
-  lastVersion = '';
-  ackedVersion = '';
-  rejection: { readonly version: string; readonly message: string } | undefined;
   /** The parent type changed something that the client warms again: the next request is answered in full (rule 32). */
   answerNext = false;
   /** The client came back with resources of an earlier stream. */
@@ -47,10 +43,13 @@ export class ServedType implements TypeStatus {
   #startedWithAll = false;
   /** The client came back and said that it has this; it was not looked at yet. */
   #claim: ReadonlyMap<string, string> | undefined;
+  /** Virtual hosts that a client which came back says it has, until the resources say by which names it asked for them. */
+  readonly #claimed = new Map<string, string>();
   #answerDue = false;
   #plan: Plan | undefined;
   readonly #budget: NameBudget;
   constructor(mode: Mode, typeUrl: string, namesMax: number, budget: NameBudget) {
+    super();
     this.mode = mode;
     this.typeUrl = typeUrl;
     this.fullState = mode === 'sotw' && isFullStateType(typeUrl);
@@ -63,6 +62,7 @@ export class ServedType implements TypeStatus {
   publish(resources: ResourceSet): void {
     const before = this.#resources;
     this.#resources = resources;
+    if (this.#claimed.size > 0) this.#bookClaimed(resources);
     if (before?.version(this.typeUrl) === resources.version(this.typeUrl)) return;
     const changed = before === undefined ? undefined : resources.changedSince?.(this.typeUrl, before.version(this.typeUrl));
     this.subscription.recognise(changed);
@@ -84,7 +84,7 @@ export class ServedType implements TypeStatus {
     const first = !this.#requested;
     if (request.mode === 'sotw' && !first && request.responseNonce !== '' && request.responseNonce !== this.lastNonce) return 'stale';
     this.#requested = true;
-    const verdict = this.#settle(request);
+    const verdict = this.settle(request);
     const change =
       request.mode === 'sotw'
         ? this.subscription.replace(request.resourceNames)
@@ -152,12 +152,13 @@ export class ServedType implements TypeStatus {
 
   #bookNames(upserts: readonly EncodedResource[], gone: readonly string[]): void {
     this.#unfold();
+    // First, since another resource may take over a name that is given up.
+    for (const name of gone) this.#forget(name);
     for (const resource of upserts) {
       if (this.subscription.matches(resource.name)) this.#settleName(resource.name, resource);
       // A resource is booked under its name and under each alias that was asked for.
       for (const alias of resource.aliases ?? []) if (this.subscription.names.has(alias)) this.#settleName(alias, resource);
     }
-    for (const name of gone) this.#forget(name);
   }
 
   /** Nothing waits to be sent and nothing waits for an answer. */
@@ -175,34 +176,6 @@ export class ServedType implements TypeStatus {
     return this.subscription.names;
   }
 
-  get state(): TypeStatus['state'] {
-    if (this.lastNonce === '') return 'NOT_SENT';
-    if (this.rejection !== undefined) return 'ERROR';
-    return this.outstanding === undefined ? 'SYNCED' : 'STALE';
-  }
-
-  get sentVersion(): string {
-    return this.lastVersion;
-  }
-
-  get error(): string {
-    return this.rejection?.message ?? '';
-  }
-
-  /** A response is acknowledged by its nonce, and rejected by an error alone (rules 8, 9). */
-  #settle(request: SotwRequest | DeltaRequest): Verdict | undefined {
-    const { outstanding } = this;
-    if (outstanding === undefined || request.responseNonce === '' || request.responseNonce !== outstanding.nonce) return undefined;
-    this.outstanding = undefined;
-    if (request.error === undefined) {
-      this.ackedVersion = outstanding.version;
-      this.rejection = undefined;
-    } else {
-      this.rejection = { version: outstanding.version, message: errorText(request.error.message) };
-    }
-    return { nonce: outstanding.nonce, version: outstanding.version, error: request.error };
-  }
-
   /** Puts off what a first request asks for, where all streams that begin alike may share it. */
   #begin(initialVersions: ReadonlyMap<string, string>, change: SubscriptionChange): boolean {
     if (initialVersions.size === 0) {
@@ -211,7 +184,8 @@ export class ServedType implements TypeStatus {
       return this.#starting;
     }
     this.resumed = true;
-    if (initialVersions.size < MANY_NAMES || change.removed.length > 0) return false;
+    // A claim may be under names that were asked for by an alias: those are looked at one by one.
+    if (initialVersions.size < MANY_NAMES || change.removed.length > 0 || isDeltaOnlyType(this.typeUrl)) return false;
     spendChars(this.#budget, charsOf(initialVersions));
     this.#claim = initialVersions;
     return true;
@@ -237,19 +211,33 @@ export class ServedType implements TypeStatus {
     }
     if (change.wildcardRemoved) this.#forgetUnwanted();
     for (const [name, version] of initialVersions) {
-      if (!this.subscription.matches(name)) continue;
+      const matched = this.subscription.matches(name);
+      // What was asked for by an alias is known by it once the resources are.
+      if (!matched && !(isDeltaOnlyType(this.typeUrl) && this.subscription.names.size > 0)) continue;
       spend(this.#budget, name);
       spend(this.#budget, version);
-      this.#hold(name, version);
+      if (matched) this.#hold(name, version);
+      else this.#claimed.set(name, version);
     }
     for (const name of change.added) {
       if (initialVersions.has(name)) this.#examine(name);
       else this.#force(name);
     }
+    if (this.#claimed.size > 0 && this.#resources !== undefined) this.#bookClaimed(this.#resources);
     if (change.wildcardAdded) {
       this.#examineAll();
       this.#answerDue = initialVersions.size === 0;
     }
+  }
+
+  #bookClaimed(resources: ResourceSet): void {
+    for (const { name, alias, sent } of claimedByAlias(this.typeUrl, resources, this.#claimed, this.subscription)) {
+      this.#sent.set(alias ?? name, sent);
+      if (alias === undefined) this.#pending.add(name);
+      else this.#forced.delete(alias);
+    }
+    this.#claimed.clear();
+    this.#plan = undefined;
   }
 
   #makePlan(): Plan {
@@ -259,30 +247,32 @@ export class ServedType implements TypeStatus {
     if (shared !== undefined) return shared;
     this.#unfold();
     const upserts = new Map<string, EncodedResource>();
-    const removals: string[] = [];
+    const removals = new Set<string>();
     const absents: string[] = [];
     let additions = 0;
     for (const name of this.#pending) {
       const resource = resources.get(this.typeUrl, name);
       const sent = this.#sent.get(name);
+      const replaced = this.mode === 'delta' ? replacedName(this.typeUrl, resources, sent, this.subscription) : undefined;
+      if (replaced !== undefined) removals.add(replaced);
       if (resource !== undefined) {
-        if (this.#forced.has(name) || sent?.version !== resource.version) {
+        if (this.#forced.has(name) || replaced !== undefined || sent?.version !== resource.version) {
           if (sent === undefined && !upserts.has(resource.name)) additions += 1;
           upserts.set(resource.name, resource);
         } else this.#pending.delete(name);
       } else if (this.mode === 'sotw' && !this.fullState) {
         // Outside LDS and CDS absence says nothing in this mode; the parent's ceasing to refer is the deletion (rule 27).
         this.#forget(name);
-      } else if (sent !== undefined) removals.push(name);
+      } else if (sent !== undefined) removals.add(name);
       else if (this.#forced.has(name) && this.mode === 'delta') absents.push(name);
       else this.#forget(name);
     }
-    const due = this.#answerDue || upserts.size > 0 || removals.length > 0 || absents.length > 0;
+    const due = this.#answerDue || upserts.size > 0 || removals.size > 0 || absents.length > 0;
     if (this.#pending.size === 0) {
       this.#shareAll(resources);
       if (!due) return NOTHING_DUE;
     }
-    return { upserts: [...upserts.values()], additions, removals, absents, due };
+    return { upserts: [...upserts.values()], additions, removals: [...removals], absents, due };
   }
 
   /** The resource's own string for a name: a thousand streams ask for the same thousand names, each in a copy of its own. */

@@ -6,7 +6,7 @@ import type { ServerEvent, ServerSessionOptions, TypeStatus } from './server-opt
 import { ServedType } from './served-type.ts';
 import type { Plan, ResourceSet, Verdict } from './served-type.ts';
 import type { NameBudget } from './subscription.ts';
-import { DEPENDANTS, PREREQUISITES, REFERRERS, pushRank } from './type-urls.ts';
+import { DEPENDANTS, isDeltaOnlyType, PREREQUISITES, pushRank, REFERRERS, shortName, VIRTUAL_HOST_TYPE } from './type-urls.ts';
 
 export type { ResourceSet } from './served-type.ts';
 export type { ServerEvent, ServerSessionOptions, TypeStatus } from './server-options.ts';
@@ -128,6 +128,8 @@ export class ServerSession {
     const fixed = this.#options.typeUrl;
     const typeUrl = requested === '' ? fixed : requested;
     if (typeUrl === undefined) throw new StreamError(CODES.invalidArgument, 'a request on an aggregated stream must carry a type URL');
+    if (this.mode === 'sotw' && isDeltaOnlyType(typeUrl))
+      throw new StreamError(CODES.invalidArgument, `${shortName(typeUrl)} is served on delta streams only`);
     if (fixed !== undefined && typeUrl !== fixed) {
       throw new StreamError(CODES.invalidArgument, `this method serves ${fixed} only, received ${quote(typeUrl)}`);
     }
@@ -156,9 +158,14 @@ export class ServerSession {
 
   #respondDelta(type: ServedType, plan: Plan, removalsHeld: boolean): DiscoveryResponse {
     const upserts = withinBytes(plan.upserts, this.#options.responseBytesMax ?? 32 * 1024 * 1024);
-    const removed = removalsHeld ? plan.absents : [...plan.absents, ...plan.removals];
-    const { nonce, version } = this.#book(type, upserts, removed, plan.additions);
-    return { mode: 'delta', typeUrl: type.typeUrl, versionInfo: version, nonce, resources: upserts, removed };
+    const removals = removalsHeld ? [] : plan.removals;
+    const { nonce, version } = this.#book(type, upserts, [...plan.absents, ...removals], plan.additions);
+    const shared = { mode: 'delta', typeUrl: type.typeUrl, versionInfo: version, nonce } as const;
+    if (plan.absents.length === 0) return { ...shared, resources: upserts, removed: removals };
+    if (!isDeltaOnlyType(type.typeUrl)) return { ...shared, resources: upserts, removed: [...plan.absents, ...removals] };
+    // Of a virtual host that does not exist the client hears by a resource without a body (rule 44).
+    const unknown = plan.absents.map((name): WireResource => ({ name, version: '', typeUrl: type.typeUrl, aliases: [name] }));
+    return { ...shared, resources: [...upserts, ...unknown], removed: removals };
   }
 
   #respondSotw(type: ServedType, plan: Plan, removalsHeld: boolean): DiscoveryResponse {
@@ -232,7 +239,8 @@ export class ServerSession {
     const resumed = type.resumed && this.#options.typeUrl === undefined;
     return (REFERRERS.get(type.typeUrl) ?? []).some((typeUrl) => {
       const referrer = this.#types.get(typeUrl);
-      return referrer === undefined ? resumed : !referrer.settled;
+      // Most clients never ask for virtual hosts.
+      return referrer === undefined ? resumed && typeUrl !== VIRTUAL_HOST_TYPE : !referrer.settled;
     });
   }
 

@@ -70,10 +70,11 @@ function newPlan(typeUrl: string, { from, to, changed }: Step, { wildcard, names
   const removals: string[] = [];
   let additions = 0;
   for (const name of changed) {
-    if (!wildcard && !names.has(name)) continue;
     const before = from.get(typeUrl, name);
     const after = to.get(typeUrl, name);
+    // Before the scope is looked at: it may be in it by an alias.
     if (needsMore(before, name) || needsMore(after, name)) return undefined;
+    if (!wildcard && !names.has(name)) continue;
     if (after === undefined) {
       if (before !== undefined) removals.push(name);
       continue;
