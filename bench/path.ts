@@ -108,7 +108,13 @@ const deps = {
   writer: () => ({ write: () => undefined }),
   exporter: () => ({ send: () => undefined }),
 } as unknown as ChainDeps;
-const chain = compileHttpChain(filter.http, filter.http.routeConfig, listener, 'bench', deps);
+const chain = compileHttpChain(
+  filter.http,
+  filter.http.routeConfig,
+  listener,
+  { path: 'bench', key: 'bench', virtualHosts: new Map() },
+  deps,
+);
 
 /** Upstream sockets with a request to answer. */
 const answers: PipeSocket[] = [];

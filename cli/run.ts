@@ -25,10 +25,15 @@ interface Options {
   readonly outboundPort?: number;
   readonly inboundPort?: number;
   readonly adminPort?: number;
+  readonly lazy: boolean;
+  readonly lazyIdleS?: number;
   readonly logLevel: 'debug' | 'info' | 'warning' | 'error';
 }
 
 const port = (name: string): ((text: string) => number) => integer(name, 1, 65_535);
+
+const EXAMPLES =
+  '\nExamples:\n  meshwork run --service orders --port 3000 -- node app.js\n  meshwork run --service orders --port 3000 --version v2 --weight 3 -- npm start\n';
 
 export async function run(argv: readonly string[]): Promise<number> {
   const split = argv.indexOf('--');
@@ -54,13 +59,12 @@ export async function run(argv: readonly string[]): Promise<number> {
     .option('--outbound-port <n>', 'port that takes calls of the application (default: 15001, or a free one)', port('--outbound-port'))
     .option('--inbound-port <n>', 'port that takes calls of other sidecars (default: 15006, or a free one)', port('--inbound-port'))
     .option('--admin-port <n>', 'admin port on the loopback (default: 15000, or a free one)', port('--admin-port'))
+    .option('--lazy', 'ask for routes, clusters and endpoints when they are first used, and forget them when they are not', false)
+    .option('--lazy-idle-s <n>', 'forget what had no request for this long (default: 300)', integer('--lazy-idle-s', 1, 999_999))
     .option('--log-level <level>', 'debug, info, warning or error', 'warning')
     .usage('--service NAME --port N [options] -- COMMAND …')
     .allowExcessArguments()
-    .addHelpText(
-      'after',
-      '\nExamples:\n  meshwork run --service orders --port 3000 -- node app.js\n  meshwork run --service orders --port 3000 --version v2 --weight 3 -- npm start\n',
-    );
+    .addHelpText('after', EXAMPLES);
   const options = parse(command, split === -1 ? argv : argv.slice(0, split)).opts<Options>();
   if (command.args.length > 0)
     throw new CommandError(`put -- before the command: meshwork run --service ${options.service} -- ${command.args.join(' ')}`, EXIT.usage);
@@ -88,6 +92,7 @@ export async function run(argv: readonly string[]): Promise<number> {
       inbound: options.inboundPort ?? inbound,
       admin: options.adminPort ?? admin,
     },
+    proxyFlags: proxyFlags(options),
     command: applicationCommand,
   };
   const api = createApiClient(options.controlPlane);
@@ -97,6 +102,10 @@ export async function run(argv: readonly string[]): Promise<number> {
   } finally {
     await api.close();
   }
+}
+
+function proxyFlags({ lazy, lazyIdleS }: Options): string[] {
+  return [...(lazy ? ['--lazy'] : []), ...(lazyIdleS === undefined ? [] : ['--lazy-idle-s', String(lazyIdleS)])];
 }
 
 /** The loopback next to a control plane on this machine, else the first address of a network. */

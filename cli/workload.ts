@@ -29,6 +29,8 @@ export interface WorkloadOptions {
   readonly locality?: { readonly region: string; readonly zone?: string; readonly subZone?: string };
   readonly address: string;
   readonly ports: SidecarPorts;
+  /** Further flags of `meshwork proxy`. */
+  readonly proxyFlags: readonly string[];
   /** Empty = only the sidecar. */
   readonly command: readonly string[];
 }
@@ -122,7 +124,7 @@ async function startSidecar(
   writeFileSync(file, sidecarBootstrap(identity, options.ports, target), { mode: 0o600 });
   chmodSync(file, 0o600);
   try {
-    return await startProxy(['-c', file, '-l', log.level], { clock, log });
+    return await startProxy(['-c', file, '-l', log.level, ...options.proxyFlags], { clock, log });
   } catch (error) {
     throw new CommandError(`the sidecar cannot start: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -1,5 +1,7 @@
 /** The catalog: merges what all sources say into one world, and tells who watches when it changes. */
+import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
+import { atOnce, inSlices } from '../lib/slices.ts';
 import { type Watch, WatchValue } from '../lib/watch.ts';
 import { keyOf } from './models/references.ts';
 import { EMPTY_WORLD, placeOf, WorldState } from './models/world-state.ts';
@@ -9,14 +11,16 @@ export interface Catalog {
   readonly world: Watch<World>;
   /** Every resource that takes part in the world, in order of kind and key. */
   resources(): readonly Resource[];
+  /** The one of `kind namespace/name`. */
+  resource(kindAndKey: string): Resource | undefined;
   /** Every source has spoken once; what is published before that is a half-known mesh. */
   readonly ready: Promise<void>;
   /** Watches the sources until the signal aborts. A source that ends or throws leaves its last state in place. */
   run(signal: AbortSignal): Promise<void>;
 }
 
-/** `sources` in order of precedence: where two hold a resource of the same kind and name, the first one's counts and the other is a problem. */
-export function createCatalog(sources: readonly Source[], deps: { readonly log: Log }): Catalog {
+/** `sources` in order of precedence: where two hold a resource of the same kind and name, the first one's counts and the other is a problem. With a clock, large changes are made in slices. */
+export function createCatalog(sources: readonly Source[], deps: { readonly log: Log; readonly clock?: Clock }): Catalog {
   const merged = new Merge(sources.map((source) => source.name));
   const world = new WatchValue<World>(EMPTY_WORLD);
   const waiting = new Set(sources.keys());
@@ -27,10 +31,19 @@ export function createCatalog(sources: readonly Source[], deps: { readonly log: 
   const heard = (index: number): void => {
     if (waiting.delete(index) && waiting.size === 0) becomeReady();
   };
+  let merging: Promise<unknown> = Promise.resolve();
+  /** A slice at a time, and one source after the other. */
+  const merge = (index: number, state: SourceState): Promise<World> | World => {
+    if (deps.clock === undefined) return atOnce(merged.set(index, state));
+    const { clock } = deps;
+    const next = merging.then(() => inSlices(clock, merged.set(index, state)));
+    merging = next.catch(() => undefined);
+    return next;
+  };
   const follow = async (source: Source, index: number, signal: AbortSignal): Promise<void> => {
     try {
       for await (const state of source.watch(signal)) {
-        const next = merged.set(index, state);
+        const next = await merge(index, state);
         if (next !== world.current) world.set(next);
         heard(index);
       }
@@ -44,6 +57,7 @@ export function createCatalog(sources: readonly Source[], deps: { readonly log: 
     world,
     ready,
     resources: () => merged.resources(),
+    resource: (kindAndKey) => merged.resource(kindAndKey),
     run: async (signal) => {
       await Promise.all(sources.map((source, index) => follow(source, index, signal)));
     },
@@ -54,7 +68,7 @@ export function createCatalog(sources: readonly Source[], deps: { readonly log: 
 export function mergeWorld(states: readonly { readonly name: string; readonly state: SourceState }[]): World {
   const merged = new Merge(states.map((entry) => entry.name));
   let world = EMPTY_WORLD;
-  for (const [index, entry] of states.entries()) world = merged.set(index, entry.state);
+  for (const [index, entry] of states.entries()) world = atOnce(merged.set(index, entry.state));
   return world;
 }
 
@@ -81,13 +95,15 @@ class Merge {
   readonly #held: Held[];
   readonly #state = new WorldState();
   readonly #keys = new WeakMap<Resource, string>();
+  /** What sources hold that an earlier one hides. */
+  #hidden: readonly Problem[] = [];
 
   constructor(names: readonly string[]) {
     this.#held = names.map((name) => ({ name, state: NOTHING, byKey: new Map(), repeats: [] }));
   }
 
-  /** Takes the full state of one source; answers the world, the same object when nothing changed. */
-  set(index: number, state: SourceState): World {
+  /** Takes the full state of one source, in small steps; answers the world, the same object when nothing changed. One state at a time. */
+  *set(index: number, state: SourceState): Generator<void, World> {
     const held = this.#held[index]!;
     if (state === held.state) return this.#state.world;
     const before = held.byKey;
@@ -99,15 +115,24 @@ class Merge {
     held.byKey = taken.byKey;
     held.repeats = taken.repeats;
     const { changes, hiddenMoved } = this.#changes(index, before, taken);
+    if (taken.replaced === undefined || hiddenMoved || this.#hidden.length > 0) this.#hidden = this.#hiddenOnes();
     const first = this.#state.world === EMPTY_WORLD;
     if (changes.size === 0 && !problemsMoved && !repeatsMoved && !hiddenMoved && !first) return this.#state.world;
-    return this.#state.apply(changes, this.#problems());
+    return yield* this.#state.apply(changes, this.#problems());
   }
 
   resources(): readonly Resource[] {
     const winners = new Map<string, Resource>();
     for (const held of this.#held) for (const [key, resource] of held.byKey) if (!winners.has(key)) winners.set(key, resource);
     return [...winners.keys()].sort().map((key) => winners.get(key)!);
+  }
+
+  resource(kindAndKey: string): Resource | undefined {
+    for (const { byKey } of this.#held) {
+      const found = byKey.get(kindAndKey);
+      if (found !== undefined) return found;
+    }
+    return undefined;
   }
 
   /** Most states differ from the one before in a resource or two at the same place: then only those are looked at. */
@@ -165,16 +190,23 @@ class Merge {
 
   #problems(): Problem[] {
     const problems: Problem[] = [];
-    const owners = new Map<string, Resource>();
-    const several = this.#held.filter((held) => held.byKey.size > 0).length > 1;
     for (const held of this.#held) {
       problems.push(...held.state.problems);
       for (const repeat of held.repeats) problems.push(repeated(repeat, held.byKey.get(this.#key(repeat))!));
-      if (!several) continue;
-      for (const [key, resource] of held.byKey) {
-        const owner = owners.get(key);
-        if (owner === undefined) owners.set(key, resource);
-        else problems.push(repeated(resource, owner));
+    }
+    return [...problems, ...this.#hidden];
+  }
+
+  /** One for each resource of which an earlier source has another of the same name. */
+  #hiddenOnes(): Problem[] {
+    const problems: Problem[] = [];
+    const filled = this.#held.filter((held) => held.byKey.size > 0);
+    for (const [at, { byKey }] of filled.entries()) {
+      if (at === 0) continue;
+      const earlier = filled.slice(0, at);
+      for (const [key, resource] of byKey) {
+        const owner = earlier.find((held) => held.byKey.has(key))?.byKey.get(key);
+        if (owner !== undefined) problems.push(repeated(resource, owner));
       }
     }
     return problems;

@@ -126,10 +126,7 @@ export function createChanges(deps: { clock: Clock; progressOf: ProgressOf }): C
       const first = get(id);
       if (first === undefined || settled(first) || waiters.size >= WAITERS_MAX) return first;
       await new Promise<void>((resolve) => {
-        const look = (): void => {
-          const view = get(id);
-          if (view === undefined || settled(view)) finish();
-        };
+        const look = lookOut(changes, id, progressOf, () => finish());
         const finish = (): void => {
           cancel();
           waiters.delete(look);
@@ -142,6 +139,31 @@ export function createChanges(deps: { clock: Clock; progressOf: ProgressOf }): C
       });
       return get(id);
     },
+  };
+}
+
+/** Calls `found` when looking finds the change settled or forgotten. Who has acknowledged once is not looked at again. */
+function lookOut(changes: ReadonlyMap<string, Change>, id: string, progressOf: ProgressOf, found: () => void): () => void {
+  let left: Map<string, readonly string[]> | undefined;
+  return () => {
+    const change = changes.get(id);
+    if (change === undefined) {
+      found();
+      return;
+    }
+    if (change.touched === undefined) return;
+    left ??= new Map(change.touched);
+    for (const [proxyId, types] of left) {
+      const progress = progressOf(proxyId);
+      const { state } = proxyOf(proxyId, types, change.publish ?? 0, progress);
+      if (state === 'rejected') {
+        found();
+        return;
+      }
+      if (state === 'acked') left.delete(proxyId);
+    }
+    for (const proxyId of left.keys()) if (progressOf(proxyId)?.connected === true) return;
+    found();
   };
 }
 

@@ -3,21 +3,27 @@ import { createHash } from 'node:crypto';
 import { encodeCluster } from '../xds/resources/cluster.ts';
 import { encodeEndpoints } from '../xds/resources/endpoint.ts';
 import { encodeListener } from '../xds/resources/listener.ts';
-import { encodeRoute } from '../xds/resources/route.ts';
+import { encodeOwnVirtualHost, encodeRoute, virtualHostField } from '../xds/resources/route.ts';
 import { encodeSecret } from '../xds/resources/secret.ts';
 import type { EncodedResource } from '../xds/session/messages.ts';
-import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE } from '../xds/session/type-urls.ts';
-import type { Locality, Secret } from '../xds/snapshot.ts';
-import { outboundClusters } from './build/clusters.ts';
-import { outboundEndpoints } from './build/endpoints.ts';
+import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE, VIRTUAL_HOST_TYPE } from '../xds/session/type-urls.ts';
+import type { Locality, Secret, VirtualHost } from '../xds/snapshot.ts';
+import { outboundClusters, prepareClusters } from './build/clusters.ts';
+import { outboundEndpoints, prepareEndpoints } from './build/endpoints.ts';
+import { workloadsOf } from './build/inbound-ports.ts';
+import { aliasesOf, isLazy } from './build/on-demand.ts';
+import { outboundRoutes } from './build/routes.ts';
 import { inconsistencies } from './consistent.ts';
+import type { NamedResources } from './resource-set.ts';
 import type { Build, Node, NodeResources, World } from './world.ts';
 
 export interface Encoder {
   /** Builds and encodes what a node gets, without secrets. Throws when what was built does not fit together. */
   encode(world: World, node: Node): ReadonlyMap<string, readonly EncodedResource[]>;
   /** Encodes beforehand what all nodes share and what is new in it, with a pause after each resource: take as many steps as time allows. */
-  prepare(world: World): Iterator<void>;
+  prepare(world: World): Iterator<void, void>;
+  /** Virtual hosts by name, for a node that asks for them so; each is encoded when it is first asked for. Undefined for the others. */
+  named(world: World, node: Node): NamedResources | undefined;
   encodeSecret(secret: Secret): EncodedResource;
 }
 
@@ -26,8 +32,13 @@ const CONTENTS_MAX = 100_000;
 /** Places of nodes for which endpoints are encoded beforehand; of further ones they are encoded when their first node is served. */
 const PLACES_MAX = 64;
 
+/** Who is in no service's namespace gets the virtual hosts that nearly all others get, too. */
+const NOBODYS_NAMESPACE = '';
+
 export function createEncoder(build: Build): Encoder {
   const byObject = new WeakMap<object, EncodedResource>();
+  /** Of those who were built a whole route table. */
+  const flavours = new Set<Node['flavour']>(['sidecar']);
   /** Nodes that are built the same list get the same list of bytes, and compare it once. */
   const byList = new WeakMap<readonly object[], readonly EncodedResource[]>();
   let byContent = new Map<string, EncodedResource>();
@@ -62,10 +73,22 @@ export function createEncoder(build: Build): Encoder {
     byList.set(resources, list);
     return list;
   };
+  const virtualHost = (host: VirtualHost): EncodedResource => {
+    let found = byObject.get(host);
+    if (found === undefined) {
+      const bytes = encodeOwnVirtualHost(host);
+      found = shared({ name: host.name, version: versionOf(bytes), typeUrl: VIRTUAL_HOST_TYPE, bytes, aliases: aliasesOf(host) });
+      byObject.set(host, found);
+    }
+    return found;
+  };
+  const byTable = new WeakMap<object, NamedResources>();
+  let tables = 0;
   return {
     encode(world, node) {
       const { region, zone } = node.locality;
       if (places.size < PLACES_MAX) places.set(`${region}/${zone}`, node.locality);
+      if (node.flavour !== 'grpc' && !isLazy(node)) flavours.add(node.flavour);
       const built = build(world, node);
       check(built, node);
       return new Map([
@@ -76,18 +99,46 @@ export function createEncoder(build: Build): Encoder {
       ]);
     },
     *prepare(world) {
+      const from = [NOWHERE, ...places.values()];
+      for (const service of world.services.values()) {
+        prepareClusters(world, service);
+        for (const place of from) prepareEndpoints(world, service, place);
+        workloadsOf(service);
+        yield;
+      }
       for (const cluster of outboundClusters(world)) {
         if (byObject.has(cluster)) continue;
         one(CLUSTER_TYPE, cluster, cluster.name, encodeCluster);
         yield;
       }
-      for (const list of new Set([NOWHERE, ...places.values()].map((place) => outboundEndpoints(world, place)))) {
+      for (const list of new Set(from.map((place) => outboundEndpoints(world, place)))) {
         for (const endpoints of list) {
           if (byObject.has(endpoints)) continue;
           one(ENDPOINT_TYPE, endpoints, endpoints.clusterName, encodeEndpoints);
           yield;
         }
       }
+      for (const flavour of flavours) {
+        for (const host of outboundRoutes(world, NOBODYS_NAMESPACE, flavour).virtualHosts) {
+          virtualHostField(host);
+          yield;
+        }
+      }
+    },
+    named(world, node) {
+      const virtualHosts = isLazy(node) ? build(world, node).virtualHosts : undefined;
+      if (virtualHosts === undefined) return undefined;
+      let found = byTable.get(virtualHosts);
+      if (found === undefined) {
+        tables += 1;
+        const get = (name: string): EncodedResource | undefined => {
+          const host = virtualHosts.find(name);
+          return host === undefined ? undefined : virtualHost(host);
+        };
+        found = { typeUrl: VIRTUAL_HOST_TYPE, version: `table-${tables}`, get };
+        byTable.set(virtualHosts, found);
+      }
+      return found;
     },
     encodeSecret(secret) {
       const bytes = encodeSecret(secret);

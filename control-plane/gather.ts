@@ -69,7 +69,7 @@ export async function gather(options: ControlPlaneOptions, base: Base, closers: 
   for (const { close } of made) if (close !== undefined) closers.add(close);
   const catalog = createCatalog(
     made.map(({ source }) => source),
-    { log },
+    { log, clock },
   );
   const running = new AbortController();
   const followed = catalog.run(running.signal);

@@ -99,6 +99,7 @@ const KEEPERS_MAX = 20_000;
 export function createIdentities(deps: IdentitiesDeps): Identities {
   const { authority, clock, log, metrics } = deps;
   const keepers = new Map<string, SecretKeeper>();
+  let bundle: { readonly pem: string; readonly secret: EncodedResource } | undefined;
   const serverId = workloadId(authority.trustDomain, CONTROL_PLANE.namespace, CONTROL_PLANE.serviceAccount);
   const refuse = (code: number, reason: string, message: string, fields: Record<string, unknown>): never => {
     metrics.refused(reason);
@@ -146,10 +147,12 @@ export function createIdentities(deps: IdentitiesDeps): Identities {
     },
     roots() {
       const { pem } = authority.bundle.current;
-      return deps.encodeSecret({
-        name: BUNDLE_SECRET,
-        content: { kind: 'validation', rootsPem: pem, matchSubjectAltNames: [], trustUnverified: false },
-      });
+      // Asked for at every publish, for every proxy.
+      if (bundle?.pem !== pem) {
+        const content = { kind: 'validation' as const, rootsPem: pem, matchSubjectAltNames: [], trustUnverified: false };
+        bundle = { pem, secret: deps.encodeSecret({ name: BUNDLE_SECRET, content }) };
+      }
+      return bundle.secret;
     },
     certificates() {
       const nowMs = clock.wallMs();

@@ -9,6 +9,7 @@ import type { Log } from '../lib/log.ts';
 import { createLog } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import { systemRandom } from '../lib/random.ts';
+import { inSlices } from '../lib/slices.ts';
 import type { Watch } from '../lib/watch.ts';
 import type { ApiContext } from './api/context.ts';
 import { createApi } from './api/server.ts';
@@ -88,7 +89,7 @@ async function start(options: ControlPlaneOptions, deps: ControlPlaneDeps, close
     startedAtMs: clock.wallMs(),
   };
   const known = await gather(options, base, closers);
-  const pushing = preparePushing(known, base, deps, closers);
+  const pushing = await preparePushing(known, base, deps, closers);
   return serve(options, known, pushing, base, closers);
 }
 
@@ -98,7 +99,7 @@ interface Pushing {
   readonly publisher: Publisher;
 }
 
-function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closers: Closers): Pushing {
+async function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closers: Closers): Promise<Pushing> {
   const { clock, store } = base;
   const { world } = known.catalog;
   const encoder = createEncoder(build);
@@ -125,14 +126,15 @@ function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, closer
     ...quiet,
     world,
     prepare: (now) => encoder.prepare(now),
+    named: (now, node) => encoder.named(now, node),
     encode: (now, node) => {
       keepsTrustDomain(now, authority.trustDomain);
       return encoder.encode(now, node);
     },
   });
   known.late.publisher = publisher;
-  warmUp(encoder, world.current, base.log);
   closers.add(() => publisher.close());
+  await warmUp(encoder, world.current, base);
   closers.add(tendRoots(authority, { ...base, proxies: known.proxies, publisher }));
   return { identities, encoder, publisher };
 }
@@ -150,6 +152,7 @@ async function serve(options: ControlPlaneOptions, known: Known, pushing: Pushin
     load,
     world,
     resources: () => catalog.resources(),
+    resource: (kindAndKey) => catalog.resource(kindAndKey),
     affectedBy: (resources) =>
       affectedBy(resources, { files: files.state, registrations: registrations.state(), proxies, encoder: pushing.encoder }),
     addresses: () => ({ xds: formatAddress(xds.xds), xdsTls: formatAddress(xds.xdsTls) }),
@@ -180,7 +183,7 @@ function keepsTrustDomain(world: World, trustDomain: string): void {
 }
 
 /** The first build prepares schemas and memos, which takes a while; better before the first proxy waits for it. */
-function warmUp(encoder: Encoder, world: World, log: Log): void {
+async function warmUp(encoder: Encoder, world: World, { clock, log }: Base): Promise<void> {
   const nobody: Node = {
     id: 'warm-up',
     cluster: '',
@@ -196,6 +199,7 @@ function warmUp(encoder: Encoder, world: World, log: Log): void {
     bindAddress: '127.0.0.1',
   };
   try {
+    await inSlices(clock, encoder.prepare(world));
     encoder.encode(world, nobody);
   } catch (error) {
     log.warning('The first build failed; proxies get nothing until the configuration is mended.', { error });

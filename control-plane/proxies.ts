@@ -29,7 +29,7 @@ export interface ProxyStream {
   /** The secrets that are its own. */
   secrets(): readonly EncodedResource[];
   publish(resources: ResourceSet): void;
-  types(): Iterable<StreamType>;
+  types(): readonly StreamType[];
 }
 
 export interface ConnectedProxy {
@@ -71,7 +71,7 @@ export interface ProxyView {
   readonly workload: string;
   readonly state: 'acked' | 'pending' | 'rejected';
   readonly message: string;
-  /** By short name: CDS, EDS, LDS, RDS, SDS. */
+  /** By short name: CDS, EDS, LDS, RDS, VHDS, SDS. */
   readonly types: Readonly<Record<string, ProxyTypeView>>;
 }
 
@@ -166,11 +166,10 @@ export function createProxies(deps: ProxiesDeps): Proxies {
 }
 
 function observe(proxy: ConnectedProxy, clock: Clock, converged: (ms: number) => void): void {
-  const subscribed = new Map<string, StreamType>();
-  for (const type of proxy.stream.types()) subscribed.set(type.typeUrl, type);
+  const subscribed = proxy.stream.types();
   for (const [typeUrl, progress] of proxy.types) {
     if (typeUrl === BUILD) continue;
-    const type = subscribed.get(typeUrl);
+    const type = subscribed.find((one) => one.typeUrl === typeUrl);
     if (type?.rejection !== undefined) {
       const { message } = type.rejection;
       if (progress.rejected === undefined || progress.rejected.message !== message || progress.rejected.publish < progress.changedAt)
@@ -178,7 +177,8 @@ function observe(proxy: ConnectedProxy, clock: Clock, converged: (ms: number) =>
       continue;
     }
     if (type !== undefined && !type.settled) continue;
-    delete progress.rejected;
+    // Deleting what is not there would make a slow object of it.
+    if (progress.rejected !== undefined) delete progress.rejected;
     // A type that nobody subscribed to is of no concern to the proxy.
     if (type !== undefined && progress.ackedThrough < progress.changedAt) converged(clock.now() - progress.changedAtMs);
     progress.ackedThrough = proxy.publish;
@@ -190,7 +190,7 @@ function progressOf(streams: readonly ConnectedProxy[]): ReadonlyMap<string, Typ
   if (streams.length === 1) return streams[0]!.types;
   const merged = new Map<string, TypeProgress>();
   for (const stream of streams) {
-    const asked = new Set([...stream.stream.types()].map((type) => type.typeUrl));
+    const asked = new Set(stream.stream.types().map((type) => type.typeUrl));
     for (const [typeUrl, { ackedThrough, rejected }] of stream.types) {
       if (merged.has(typeUrl) && !asked.has(typeUrl) && typeUrl !== BUILD) continue;
       merged.set(typeUrl, { ackedThrough, ...(rejected === undefined ? {} : { rejected }) });

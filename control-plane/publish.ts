@@ -1,6 +1,7 @@
 /** Publishes the world to the proxies: waits for a quiet moment, builds for each, encodes each content once, and hands over what differs. */
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
+import { SLICE_MS, inSlices, turn } from '../lib/slices.ts';
 import type { Watch } from '../lib/watch.ts';
 import type { EncodedResource } from '../xds/session/messages.ts';
 import { SECRET_TYPE } from '../xds/session/type-urls.ts';
@@ -9,6 +10,7 @@ import type { ControlPlaneMetrics } from './metrics.ts';
 import { BUILD } from './proxies.ts';
 import type { ConnectedProxy, Proxies, ProxyStream } from './proxies.ts';
 import { NodeResourceSet } from './resource-set.ts';
+import type { NamedResources } from './resource-set.ts';
 import type { Spans } from './tracing.ts';
 import type { EndpointModel, Node, World } from './world.ts';
 
@@ -36,8 +38,10 @@ export interface PublisherDeps {
   readonly log: Log;
   readonly world: Watch<World>;
   readonly encode: NodeEncoder;
+  /** What a node gets by name alone. */
+  readonly named?: (world: World, node: Node) => NamedResources | undefined;
   /** Does in small steps what `encode` would otherwise do at once for the first proxy. */
-  readonly prepare?: (world: World) => Iterator<void>;
+  readonly prepare?: (world: World) => Iterator<void, void>;
   readonly proxies: Proxies;
   readonly changes: Changes;
   readonly metrics: ControlPlaneMetrics;
@@ -48,8 +52,6 @@ export interface PublisherDeps {
 
 const QUIET_MS = 100;
 const WAIT_MS_MAX = 1_000;
-/** The event loop gets a turn after this much building. */
-const SLICE_MS = 10;
 
 export function createPublisher(deps: PublisherDeps): Publisher {
   const { clock, log, proxies, changes } = deps;
@@ -73,7 +75,8 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     try {
       const node = proxy.stream.node(world);
       proxy.node = node;
-      const next = new NodeResourceSet(new Map([...deps.encode(world, node), [SECRET_TYPE, proxy.stream.secrets()]]), proxy.set);
+      const resources = new Map([...deps.encode(world, node), [SECRET_TYPE, proxy.stream.secrets()]]);
+      const next = new NodeResourceSet(resources, proxy.set, deps.named?.(world, node));
       hand(proxy, next, number, clock.now());
       proxy.buildError = '';
       proxy.types.delete(BUILD);
@@ -90,15 +93,9 @@ export function createPublisher(deps: PublisherDeps): Publisher {
   };
   /** What is new for all is encoded a slice at a time. What changes meanwhile is left to the first proxy. */
   const prepare = async (): Promise<void> => {
-    const steps = deps.prepare?.(deps.world.current);
-    if (steps === undefined) return;
+    if (deps.prepare === undefined || closed) return;
     try {
-      let sliceMs = clock.now();
-      while (!closed && steps.next().done !== true) {
-        if (clock.now() - sliceMs <= SLICE_MS) continue;
-        await turn(clock);
-        sliceMs = clock.now();
-      }
+      await inSlices(clock, deps.prepare(deps.world.current));
     } catch {
       // What cannot be encoded is told when it is encoded for a proxy, with the proxy's name.
     }
@@ -230,11 +227,6 @@ function typeLists(): (types: readonly string[]) => readonly string[] {
     lists.set(key, known);
     return known;
   };
-}
-
-/** Lets the event loop do other things. */
-function turn(clock: Clock): Promise<void> {
-  return new Promise((resolve) => clock.after(0, resolve));
 }
 
 /** Books what differs and gives it to the session. Nothing is handed over when nothing differs. */

@@ -234,6 +234,8 @@ function proxyStream(
   binding: Binding,
   secrets: () => readonly EncodedResource[],
 ): ProxyStream {
+  let known: readonly TypeStatus[] = [];
+  let types: readonly StreamType[] = [];
   return {
     mode: stream.mode,
     peer: stream.peer.address,
@@ -245,27 +247,62 @@ function proxyStream(
       binding.given = resources;
       stream.publish(resources);
     },
-    types: () => stream.status().map((type) => streamType(type, binding.given === binding.taken)),
+    types: () => {
+      const now = stream.status();
+      if (now !== known) {
+        known = now;
+        types = now.map((type) => new LiveType(type, binding));
+      }
+      return types;
+    },
   };
 }
 
-function streamType(type: TypeStatus, upToDate: boolean): StreamType {
-  const settled = upToDate && type.settled;
-  const rejected = type.error !== '' && settled;
-  return {
-    typeUrl: type.typeUrl,
-    sentVersion: type.sentVersion,
-    ackedVersion: type.ackedVersion,
-    rejection: rejected ? { version: type.sentVersion, message: type.error } : undefined,
-    settled,
-  };
+/** Looked at at every answer of every proxy, so it is made once and tells what is so at the moment. */
+class LiveType implements StreamType {
+  readonly typeUrl: string;
+  readonly #type: TypeStatus;
+  readonly #binding: Binding;
+
+  constructor(type: TypeStatus, binding: Binding) {
+    this.typeUrl = type.typeUrl;
+    this.#type = type;
+    this.#binding = binding;
+  }
+
+  get sentVersion(): string {
+    return this.#type.sentVersion;
+  }
+
+  get ackedVersion(): string {
+    return this.#type.ackedVersion;
+  }
+
+  get rejection(): StreamType['rejection'] {
+    const { error, sentVersion } = this.#type;
+    return error === '' || !this.settled ? undefined : { version: sentVersion, message: error };
+  }
+
+  get settled(): boolean {
+    return this.#binding.given === this.#binding.taken && this.#type.settled;
+  }
 }
+
+/** One list for all who have no certificate of their own: it is compared once. */
+const rootsAlone = new WeakMap<EncodedResource, readonly EncodedResource[]>();
 
 function secretsOf(identities: Identities, own: EncodedResource | undefined): readonly EncodedResource[] {
-  return own === undefined ? [identities.roots()] : [identities.roots(), own];
+  const roots = identities.roots();
+  if (own !== undefined) return [roots, own];
+  let alone = rootsAlone.get(roots);
+  if (alone === undefined) {
+    alone = [roots];
+    rootsAlone.set(roots, alone);
+  }
+  return alone;
 }
 
-function namesOf(types: readonly TypeStatus[], typeUrl: string): readonly string[] {
+function namesOf(types: readonly TypeStatus[], typeUrl: string): Iterable<string> {
   return types.find((type) => type.typeUrl === typeUrl)?.names ?? [];
 }
 

@@ -1,5 +1,5 @@
 /** What the control plane believes about the mesh: resources as users write them, and the world that the catalog merges out of them. */
-import type { Json, JsonObject, Locality, Listener, RouteConfiguration, Cluster, LoadAssignment } from '../xds/snapshot.ts';
+import type { Json, JsonObject, Locality, Listener, RouteConfiguration, Cluster, LoadAssignment, VirtualHost } from '../xds/snapshot.ts';
 
 /** A resource of one of the kinds that we understand, validated, with its defaults not yet filled in. */
 export interface Resource {
@@ -160,6 +160,8 @@ export interface NodeResources {
   readonly routes: readonly RouteConfiguration[];
   readonly clusters: readonly Cluster[];
   readonly endpoints: readonly LoadAssignment[];
+  /** Of a client that asks for virtual hosts by name: any of them, the same object for the same content. Replaced when an answer may differ. */
+  readonly virtualHosts?: { find(name: string): VirtualHost | undefined };
 }
 
 /** Pure: the same world and node give the same resources. */

@@ -1,19 +1,21 @@
 /** Configuration over one xDS stream: what to ask for, what comes, what of it is good, and the answer to each response. */
-import { DecodeError, decodeResource, kindOf, resourceJson, TYPE_URLS } from '../xds/resources/index.ts';
+import { DecodeError, kindOf, TYPE_URLS } from '../xds/resources/index.ts';
 import { isUnknownField } from '../xds/resources/rules.ts';
 import { connectDiscovery } from '../xds/stream.ts';
-import { readData, resolveDecoded } from './data-files.ts';
-import { ConfigError } from './errors.ts';
+import { decodeReceived, KIND_OF_WIRE } from './decode-received.ts';
+import { ConfigError, ProxyError } from './errors.ts';
 import { updateStats } from './update-stats.ts';
-import { managersOf, routesOfListener, secretsOfCluster, secretsOfListener } from './warming.ts';
-import type { Kind, ResourceStore, StoredResource, WireForm } from './resource-store.ts';
+import { clustersOfListener, clustersOfRoute, clustersOfVirtualHost, routesOfListener } from './warming.ts';
+import { secretsOfCluster, secretsOfListener } from './warming.ts';
+import type { OnDemand } from './on-demand/hosts.ts';
+import type { Kind, ResourceStore, StoredResource } from './resource-store.ts';
 import type { RuntimeHolder } from './runtime.ts';
 import type { Log } from '../lib/log.ts';
 import type { Registry } from '../lib/metrics.ts';
 import type { ConnectDiscoveryOptions, DiscoveryClient, DiscoveryConnection } from '../xds/stream.ts';
 import type { ClientUpdate, Problem } from '../xds/session/client.ts';
-import type { FilterChain, Listener } from '../xds/snapshot.ts';
-import type { Decoded, Kind as WireKind } from '../xds/resources/index.ts';
+import type { Snapshot } from '../xds/snapshot.ts';
+import type { Decoded } from '../xds/resources/index.ts';
 
 export interface AdsOptions extends Pick<
   ConnectDiscoveryOptions,
@@ -29,6 +31,10 @@ export interface AdsOptions extends Pick<
   readonly rejectUnknown?: boolean;
   /** Which kinds are asked for as a whole. */
   readonly wildcards: readonly ('listeners' | 'clusters')[];
+  /** Clusters are asked for by name, those that something refers to. */
+  readonly clustersByName: boolean;
+  /** Set on the stream that virtual hosts are asked for on. */
+  readonly onDemand?: OnDemand;
   readonly onConnection?: (connection: DiscoveryConnection) => void;
   /** Whether the start is complete. */
   readonly isLive: () => boolean;
@@ -47,16 +53,15 @@ export interface Ads {
   close(): void;
 }
 
-const KIND_OF_WIRE: Readonly<Record<WireKind, Kind>> = {
-  listener: 'listeners',
-  route: 'routes',
-  cluster: 'clusters',
+const WIRE_OF_KIND = {
+  listeners: 'listener',
+  routes: 'route',
+  virtualHosts: 'virtualHost',
+  clusters: 'cluster',
   endpoints: 'endpoints',
-  secret: 'secrets',
-};
-
-const WIRE_OF_KIND = { listeners: 'listener', routes: 'route', clusters: 'cluster', endpoints: 'endpoints', secrets: 'secret' } as const;
-const NAMED = ['endpoints', 'routes', 'secrets'] as const;
+  secrets: 'secret',
+} as const;
+const NAMED = ['clusters', 'endpoints', 'routes', 'virtualHosts', 'secrets'] as const;
 type NamedKind = (typeof NAMED)[number];
 const WARNINGS_TOLD_MAX = 5;
 /**
@@ -95,6 +100,11 @@ class Follower implements Ads {
         options.onConnection?.(connection);
       },
     });
+    options.onDemand?.attach({
+      changed: (dropped) => void this.#hostsChanged(dropped),
+      reasonOf: (name) => reasonOf(name, options),
+      isConnected: () => this.connection.state === 'synced' || this.connection.state === 'connected',
+    });
     for (const kind of options.wildcards) this.#client.subscribe(TYPE_URLS[WIRE_OF_KIND[kind]], ['*']);
     this.subscribeNamed();
   }
@@ -109,8 +119,12 @@ class Follower implements Ads {
 
   /** Brings what is asked for by name in line with what is referenced. */
   subscribeNamed(): void {
-    const { store } = this.#options;
-    const wanted = referencedNames(store);
+    const { store, runtime, clustersByName, onDemand } = this.#options;
+    const wanted = {
+      ...referencedNames(store),
+      clusters: clustersByName ? clusterNames(store, runtime.current.snapshot) : new Set<string>(),
+      virtualHosts: onDemand?.names() ?? new Set<string>(),
+    };
     for (const kind of NAMED) {
       const have = this.#subscribed.get(kind) ?? new Set();
       const want = wanted[kind];
@@ -120,10 +134,37 @@ class Follower implements Ads {
       if (added.length > 0) this.#client.subscribe(typeUrl, added);
       if (dropped.length > 0) {
         this.#client.unsubscribe(typeUrl, dropped);
-        for (const name of dropped) store.remove(kind, name);
+        // A virtual host goes by the name of its resource, and whoever asked for it says when.
+        if (kind !== 'virtualHosts') for (const name of dropped) store.remove(kind, name);
       }
       this.#subscribed.set(kind, want);
     }
+  }
+
+  /** Hosts were asked for or forgotten. What nothing names any more goes once it is out of force. */
+  async #hostsChanged(dropped: readonly string[]): Promise<void> {
+    const { store, runtime, log } = this.#options;
+    for (const name of dropped) store.remove('virtualHosts', name);
+    this.subscribeNamed();
+    if (dropped.length === 0) return;
+    const before = runtime.current.snapshot;
+    for (const { message } of await runtime.apply()) log.error('A configuration could not be applied.', { problem: message });
+    await this.#dropUnnamed(before);
+    this.#options.onTaken?.();
+  }
+
+  /** A cluster is given up when neither what was received nor what is in force names it. */
+  async #dropUnnamed(old: Snapshot): Promise<void> {
+    const { clustersByName, runtime, store, log } = this.#options;
+    const { listeners, routes, virtualHosts } = runtime.current.snapshot;
+    const same = old.virtualHosts === virtualHosts && sameValues(old.routes, routes) && sameValues(old.listeners, listeners);
+    if (!clustersByName || same) return;
+    const before = store.clusters.size;
+    this.subscribeNamed();
+    if (store.clusters.size === before) return;
+    // Their endpoints and secrets were named by them alone.
+    this.subscribeNamed();
+    for (const { message } of await runtime.apply()) log.error('A configuration could not be applied.', { problem: message });
   }
 
   async #receive(update: ClientUpdate): Promise<void> {
@@ -144,13 +185,20 @@ class Follower implements Ads {
     const { store, log } = options;
     const counters = this.#stats.of(kind);
     counters.attempt.inc();
+    const routesBefore = kind === 'routes' ? store.snapshot().routes : undefined;
     const replaced = acceptAll(kind, update, problems, options);
     for (const name of update.removals) removeOne(kind, name, update, options);
+    if (kind === 'virtualHosts') takeHosts(update, problems, options);
+    if (routesBefore !== undefined) tellParents(routesBefore, options);
     store.versions[kind] = update.version;
     // While something serves already there is no hurry: the resource may be on its way, and its own time runs.
-    if (update.cause === 'missing' || !options.isLive()) for (const name of update.removals) giveUpOn(kind, name, options);
+    if (update.cause === 'missing' || !options.isLive() || (kind === 'clusters' && options.clustersByName))
+      for (const name of update.removals) giveUpOn(kind, name, options);
     this.subscribeNamed();
-    for (const problem of await options.runtime.apply()) {
+    const before = options.runtime.current.snapshot;
+    const found = await options.runtime.apply();
+    await this.#dropUnnamed(before);
+    for (const problem of found) {
       problems.push(problem);
       for (const name of problem.name === '' ? replaced.keys() : [problem.name]) {
         restore(kind, name, replaced, store);
@@ -170,6 +218,45 @@ class Follower implements Ads {
     }
     options.onTaken?.();
   }
+}
+
+function sameValues<T>(left: ReadonlyMap<string, T>, right: ReadonlyMap<string, T>): boolean {
+  if (left.size !== right.size) return false;
+  for (const [name, value] of left) if (right.get(name) !== value) return false;
+  return true;
+}
+
+/** Virtual hosts that came or went, for whoever asked for them. */
+function takeHosts(update: ClientUpdate, problems: readonly Problem[], { store, onDemand }: AdsOptions): void {
+  if (onDemand === undefined || update.cause !== 'response') return;
+  const upserts = update.upserts.flatMap(({ name, aliases }) => {
+    const problem = problems.find((one) => one.name === name);
+    if (problem !== undefined) onDemand.refused([name, ...(aliases ?? [])], problem.message);
+    const value = store.virtualHosts.get(name)?.value;
+    return value === undefined ? [] : [{ name, ...(aliases === undefined ? {} : { aliases }), value }];
+  });
+  for (const name of onDemand.received(upserts, update.removals)) store.remove('virtualHosts', name);
+}
+
+/** Route configurations that changed clear the tables of their virtual hosts. */
+function tellParents(before: Snapshot['routes'], { store, onDemand }: AdsOptions): void {
+  for (const [name, { value }] of store.routes)
+    if (value.vhds === true && before.has(name) && before.get(name) !== value) onDemand?.parentChanged(name);
+}
+
+/** Why a virtual host that came is not in force yet: its cluster did not come, or what that needs did not. */
+function reasonOf(name: string, { runtime, store }: AdsOptions): ProxyError | undefined {
+  for (const want of runtime.waiting.get(`virtual host ${name}`) ?? []) {
+    if (!want.startsWith('cluster ')) continue;
+    const cluster = want.slice('cluster '.length);
+    return store.clusters.has(cluster)
+      ? new ProxyError(
+          'noHealthyEndpoint',
+          `Cluster ${cluster} waited in vain for ${runtime.waiting.get(`cluster ${cluster}`)?.join(', ')}.`,
+        )
+      : new ProxyError('clusterNotFound', `Cluster ${cluster} did not come in time.`);
+  }
+  return undefined;
 }
 
 /** What the store had before this update, by name. */
@@ -205,53 +292,16 @@ function acceptAll(kind: Kind, update: ClientUpdate, problems: Problem[], option
   return replaced;
 }
 
-/** One resource from its bytes, with the files that it names, checked by itself. Throws ConfigError or DecodeError. */
-export function decodeReceived(
-  kind: Kind,
-  { name, typeUrl, bytes }: { readonly name: string; readonly typeUrl: string; readonly bytes: Uint8Array },
-  check: AdsOptions['check'],
-): Pick<StoredResource<unknown>, 'dump'> & { resource: Decoded['resource']; wire: WireForm; warnings: readonly string[] } {
-  const decoded = decodeResource(typeUrl, bytes);
-  if (decoded.name !== name)
-    throw new ConfigError(`${kind} ${JSON.stringify(name)}`, `the resource inside is called ${JSON.stringify(decoded.name)}`);
-  if (KIND_OF_WIRE[decoded.kind] !== kind) throw new ConfigError(`${kind} ${JSON.stringify(name)}`, `is of another kind, ${decoded.kind}`);
-  const resolved = resolveDecoded(decoded, readData);
-  const resource = kind === 'listeners' ? withoutClusterCheck(resolved as Listener) : resolved;
-  check({ ...decoded, resource } as Decoded);
-  // One string for all resources of a kind; what came has its own for each.
-  const known = TYPE_URLS[decoded.kind];
-  const wire = { typeUrl: typeUrl === known ? known : typeUrl, bytes, selfContained: resolved === decoded.resource };
-  return { resource, wire, dump: () => resourceJson(wire.typeUrl, bytes), warnings: decoded.warnings };
-}
-
-/** Envoy's check of inline routes is for files: here a listener waits for its clusters, and one that is still on its way is no mistake. */
-function withoutClusterCheck(listener: Listener): Listener {
-  if (!managersOf(listener).some((manager) => manager.routeConfig?.validateClusters === true)) return listener;
-  const chain = (one: FilterChain): FilterChain => ({
-    ...one,
-    filters: one.filters.map((filter) =>
-      filter.kind === 'http' && filter.http.routeConfig !== undefined
-        ? { ...filter, http: { ...filter.http, routeConfig: { ...filter.http.routeConfig, validateClusters: false } } }
-        : filter,
-    ),
-  });
-  const { defaultFilterChain } = listener;
-  return {
-    ...listener,
-    filterChains: listener.filterChains.map(chain),
-    ...(defaultFilterChain === undefined ? {} : { defaultFilterChain: chain(defaultFilterChain) }),
-  };
-}
-
 /** Clusters and listeners go when they are removed; the others when nobody refers to them any more (rule 27). */
 function removeOne(kind: Kind, name: string, update: ClientUpdate, { store }: AdsOptions): void {
-  if (kind === 'clusters' || kind === 'listeners' || update.cause === 'expired') store.remove(kind, name);
+  if (kind === 'clusters' || kind === 'listeners' || kind === 'virtualHosts' || update.cause === 'expired') store.remove(kind, name);
 }
 
 /** The control plane says that it is not there: what waits for it goes on without. */
 function giveUpOn(kind: Kind, name: string, { runtime, store }: AdsOptions): void {
   if (kind === 'endpoints' && !store.endpoints.has(name)) runtime.giveUp(`endpoints ${name}`);
   else if (kind === 'routes' && !store.routes.has(name)) runtime.giveUp(`route ${name}`);
+  else if (kind === 'clusters' && !store.clusters.has(name)) runtime.giveUp(`cluster ${name}`);
   else if (kind === 'secrets' && !store.secrets.has(name)) runtime.giveUp(`secret ${name}`);
 }
 
@@ -265,6 +315,22 @@ function restore(kind: Kind, name: string, replaced: Replaced, store: ResourceSt
   const old = replaced.get(name);
   if (old === undefined) store.remove(kind, name);
   else store.put(kind, old);
+}
+
+/** Clusters that anything received or in force names, without those that the bootstrap brings along. */
+function clusterNames(store: ResourceStore, inForce: Snapshot): Set<string> {
+  const found = new Set<string>();
+  const add = (names: Iterable<string>): void => {
+    for (const name of names) if (store.clusters.get(name)?.fixed !== true) found.add(name);
+  };
+  for (const { value } of store.listeners.values()) add(clustersOfListener(value));
+  for (const { value } of store.routes.values()) add(clustersOfRoute(value));
+  for (const { value } of store.virtualHosts.values()) add(clustersOfVirtualHost(value));
+  for (const listener of inForce.listeners.values()) add(clustersOfListener(listener));
+  for (const route of inForce.routes.values()) add(clustersOfRoute(route));
+  for (const host of inForce.virtualHosts.values()) add(clustersOfVirtualHost(host));
+  for (const { value } of store.clusters.values()) if (found.has(value.name)) add(value.aggregateClusters ?? []);
+  return found;
 }
 
 /** Names that listeners and clusters refer to, without those that the bootstrap brings along. */

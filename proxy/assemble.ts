@@ -2,12 +2,15 @@
 import { createRegistry } from '../lib/metrics.ts';
 import { Wheel } from '../lib/wheel.ts';
 import { compileListener, createCompile, checkClusterTls } from './compile.ts';
+import { NO_ROUTES } from './http-chain.ts';
 import { createLineWriter } from './filters/line-writer.ts';
 import { otlpExporter } from './filters/otlp.ts';
 import { workloadOfNode } from './filters/workload.ts';
 import { descriptorRoom } from './listen/descriptors.ts';
 import type { ListenDeps } from './listen/bound-listener.ts';
 import { ListenerSet } from './listen/listener-set.ts';
+import { OnDemand } from './on-demand/hosts.ts';
+import { standingAlone } from './on-demand/routing.ts';
 import { endpointDialler, poolMaker } from './pools.ts';
 import { ResourceStore } from './resource-store.ts';
 import { compileRoutes } from './router/router.ts';
@@ -17,6 +20,7 @@ import { createTlsContexts } from './tls/context.ts';
 import { ClusterPool } from './upstream/cluster-pool.ts';
 import { checkAssignment, compileCluster } from './upstream/compile-cluster.ts';
 import type { CompileDeps } from './compile.ts';
+import type { CompiledChain, CompiledListener } from './listen/chain.ts';
 import type { LineWriter } from './filters/line-writer.ts';
 import type { SpanExporter } from './filters/otlp.ts';
 import type { ProxyOptions } from './options.ts';
@@ -29,7 +33,7 @@ import type { Registry } from '../lib/metrics.ts';
 import type { Random } from '../lib/random.ts';
 import type { Decoded } from '../xds/resources/index.ts';
 import type { NodeInfo } from '../xds/session/messages.ts';
-import type { Secret } from '../xds/snapshot.ts';
+import type { RouteConfiguration, Secret } from '../xds/snapshot.ts';
 
 export interface World {
   readonly clock: Clock;
@@ -50,6 +54,7 @@ export interface Parts extends World {
   readonly runtime: RuntimeHolder;
   readonly status: ServerStatus;
   readonly compileDeps: CompileDeps;
+  readonly onDemand: OnDemand;
   readonly writers: ReadonlyMap<string, LineWriter>;
   readonly exporters: ReadonlyMap<string, SpanExporter>;
   /** First answers that the start waits for; the sources put themselves in and take themselves out. */
@@ -79,6 +84,7 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     isOwn: (host, port) => listeners.isOutbound(host, port),
   });
   const clusters = new ClusterPool({ clock, random, log, metrics: registry, makePool: poolMaker(dial, clock) });
+  const onDemand = new OnDemand({ clock, registry, idleMs: options.lazyIdleMs, hostsMax: options.lazyHostsMax });
   const compileDeps: CompileDeps = {
     clock,
     random,
@@ -91,11 +97,10 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     self: workloadOfNode(node),
     otlpEndpoint: world.environment['OTEL_EXPORTER_OTLP_ENDPOINT'] ?? '',
     healthy: () => status.state === 'LIVE',
+    onDemand,
+    routingOf: (listener, chain) => chainOf(runtime.current.listeners.get(listener), chain)?.routing,
     writer: (path) => remember(writers, path, () => createLineWriter(path, { clock, log, flushMs: options.fileFlushIntervalMs })),
-    exporter: (endpoint, serviceName) =>
-      remember(exporters, `${serviceName} ${endpoint}`, () =>
-        otlpExporter({ endpoint, serviceName, resource: { 'service.instance.id': node.id }, headers: {}, clock, log }),
-      ),
+    exporter: exportersOf(exporters, node.id, { clock, log }),
   };
   const runtime: RuntimeHolder = new RuntimeHolder({
     store,
@@ -104,7 +109,10 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     clock,
     log,
     compile: withRuntimeKeys(createCompile(compileDeps), layers),
-    onApplied: () => status.applied(),
+    onApplied: () => {
+      status.applied();
+      onDemand.applied(runtime.current.snapshot);
+    },
   });
   const status = new ServerStatus({ clock, registry, store, runtime, clusters, awaited: () => [...awaited] });
   const check = (decoded: Decoded): void => checkResource(decoded, store, compileDeps);
@@ -121,12 +129,20 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     runtime,
     status,
     compileDeps,
+    onDemand,
     writers,
     exporters,
     awaited,
     check,
     compileAll: () => void createCompile(compileDeps)(store.snapshot(), clusters, EMPTY_RUNTIME),
   };
+}
+
+function exportersOf(known: Map<string, SpanExporter>, nodeId: string, deps: Pick<World, 'clock' | 'log'>): CompileDeps['exporter'] {
+  return (endpoint, serviceName) =>
+    remember(known, `${serviceName} ${endpoint}`, () =>
+      otlpExporter({ endpoint, serviceName, resource: { 'service.instance.id': nodeId }, headers: {}, ...deps }),
+    );
 }
 
 /** By itself: cross-references are the snapshot's matter, and what is still to come is no mistake. */
@@ -137,16 +153,17 @@ function checkResource(decoded: Decoded, store: ResourceStore, deps: CompileDeps
       checkClusterTls(decoded.resource, { secrets: store.values('secrets') }, deps.contexts);
       return;
     case 'listener':
-      compileListener(decoded.resource, { routes: store.values('routes'), secrets: store.values('secrets') }, deps);
+      compileListener(
+        decoded.resource,
+        { routes: store.values('routes'), virtualHosts: store.values('virtualHosts'), secrets: store.values('secrets') },
+        deps,
+      );
       return;
     case 'route':
-      compileRoutes(decoded.resource, {
-        clusters: deps.clusters,
-        clock: deps.clock,
-        random: deps.random,
-        wheel: deps.wheel,
-        mirrorsDropped: deps.registry.counter('envoy_mirrors_dropped'),
-      });
+      checkRoutes(decoded.resource, deps);
+      return;
+    case 'virtualHost':
+      checkRoutes(standingAlone({ ...NO_ROUTES, name: 'of a virtual host' }, decoded.resource), deps);
       return;
     case 'endpoints':
       checkAssignment(decoded.resource, `endpoints ${JSON.stringify(decoded.name)}`);
@@ -155,6 +172,14 @@ function checkResource(decoded: Decoded, store: ResourceStore, deps: CompileDeps
       checkSecret(decoded.resource, deps);
       return;
   }
+}
+
+function checkRoutes(routes: RouteConfiguration, { clusters, clock, random, wheel, registry }: CompileDeps): void {
+  compileRoutes(routes, { clusters, clock, random, wheel, mirrorsDropped: registry.counter('envoy_mirrors_dropped') });
+}
+
+function chainOf(listener: CompiledListener | undefined, key: string): CompiledChain | undefined {
+  return [...(listener?.chains ?? []), listener?.defaultChain].find((chain) => chain?.key === key);
 }
 
 /** A certificate without its key, or roots that cannot be read, are told at once. */

@@ -59,13 +59,20 @@ export function seedStore(store: ResourceStore, bootstrap: Bootstrap, nowMs: num
   }
 }
 
+/** In the node's metadata: the control plane gives routes by name instead of the whole table, and the proxy asks for clusters by name. */
+const LAZY = 'MESHWORK_LAZY';
+
+export function isLazy({ metadata }: Pick<NodeInfo, 'metadata'>): boolean {
+  return metadata[LAZY] === true || metadata[LAZY] === 'true';
+}
+
 /** The node as the control plane hears of it; flags win over the file. */
 export function nodeOf(bootstrap: Bootstrap, options: ProxyOptions, version: string): NodeInfo {
   const { node } = bootstrap;
   return {
     id: options.serviceNode || node.id,
     cluster: options.serviceCluster || node.cluster,
-    metadata: node.metadata,
+    metadata: options.lazy ? { ...node.metadata, [LAZY]: true } : node.metadata,
     locality: options.serviceZone === '' ? node.locality : { ...node.locality, zone: options.serviceZone },
     userAgentName: 'meshwork',
     userAgentVersion: version,

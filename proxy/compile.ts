@@ -6,7 +6,7 @@ import { compileHttpChain, istioOptions } from './http-chain.ts';
 import { compileChainMatch, needsInspection } from './listen/chain-match.ts';
 import { compileTcpProxy } from './tcp/serve.ts';
 import { missingSecrets } from './tls/context.ts';
-import { chainsOf, routesOfListener } from './warming.ts';
+import { chainsOf, managersOf, routesOfListener } from './warming.ts';
 import type { ChainDeps } from './http-chain.ts';
 import type { CompiledChain, CompiledListener } from './listen/chain.ts';
 import type { Compile, Runtime } from './runtime.ts';
@@ -40,8 +40,11 @@ function isUnchanged(listener: Listener, snapshot: Snapshot, previous: Runtime):
   const old = previous.snapshot;
   if (old.listeners.get(listener.name) !== listener) return false;
   if (old.secrets !== snapshot.secrets && chainsOf(listener).some((chain) => chain.tls !== undefined)) return false;
-  for (const name of routesOfListener(listener)) if (old.routes.get(name) !== snapshot.routes.get(name)) return false;
-  return true;
+  for (const name of routesOfListener(listener)) {
+    const routes = snapshot.routes.get(name);
+    if (old.routes.get(name) !== routes || (routes?.vhds === true && old.virtualHosts !== snapshot.virtualHosts)) return false;
+  }
+  return old.virtualHosts === snapshot.virtualHosts || !managersOf(listener).some((manager) => manager.routeConfig?.vhds === true);
 }
 
 /** A bad certificate is told at push, not by the first connection. */
@@ -60,7 +63,11 @@ export function checkClusterTls(
 }
 
 /** Compiles one listener. Throws ConfigError whose path starts with `listener "name"`. */
-export function compileListener(listener: Listener, snapshot: Pick<Snapshot, 'routes' | 'secrets'>, deps: CompileDeps): CompiledListener {
+export function compileListener(
+  listener: Listener,
+  snapshot: Pick<Snapshot, 'routes' | 'virtualHosts' | 'secrets'>,
+  deps: CompileDeps,
+): CompiledListener {
   const path = `listener ${JSON.stringify(listener.name)}`;
   if (listener.useOriginalDst) throw new ConfigError(`${path}.use_original_dst`, 'taking over redirected connections is not built in yet');
   const inspectors = compileInspectors(listener, path);
@@ -130,7 +137,7 @@ function compileChain(
   chain: FilterChain,
   listener: Listener,
   path: string,
-  snapshot: Pick<Snapshot, 'routes' | 'secrets'>,
+  snapshot: Pick<Snapshot, 'routes' | 'virtualHosts' | 'secrets'>,
   deps: CompileDeps,
 ): CompiledChain {
   const key = chain.name === '' ? JSON.stringify(chain.match) : chain.name;
@@ -155,8 +162,9 @@ function compileChain(
     const observers = [...metrics, ...compileAccessLogs(filter.tcp.accessLogs, place, deps)];
     return { key, tls, send: undefined, serve: compileTcpProxy(filter.tcp, place, { ...deps, pool: deps.clusters, observers }) };
   }
+  const place = { path: `${path}.http_connection_manager`, key, virtualHosts: snapshot.virtualHosts };
   const routes: RouteConfiguration | undefined = filter.http.routeConfig ?? snapshot.routes.get(filter.http.rdsName ?? '');
-  return { key, tls, ...compileHttpChain(filter.http, routes, listener, `${path}.http_connection_manager`, deps) };
+  return { key, tls, ...compileHttpChain(filter.http, routes, listener, place, deps) };
 }
 
 /** HTTP/2 is not offered in ALPN while it is not served. */

@@ -3,7 +3,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { ConfigError } from './errors.ts';
 import { resolveSecret } from '../xds/resources/secret.ts';
 import type { Decoded } from '../xds/resources/index.ts';
-import type { Cluster, CommonTls, DataRef, Listener, RouteConfiguration, Secret, SecretRef } from '../xds/snapshot.ts';
+import type { Cluster, CommonTls, DataRef, Listener, RouteConfiguration, Secret, SecretRef, VirtualHost } from '../xds/snapshot.ts';
 
 /** Reads one reference; throws an error that says what is wrong with it. */
 export type ReadData = (from: DataRef) => string;
@@ -32,6 +32,8 @@ export function resolveDecoded(decoded: Decoded, read: ReadData): Decoded['resou
       return resolveListener(decoded.resource, read);
     case 'route':
       return resolveRoutes(decoded.resource, read);
+    case 'virtualHost':
+      return resolveVirtualHost(decoded.resource, read);
     case 'secret':
       return resolveOwnSecret(decoded.resource, read);
     case 'endpoints':
@@ -71,23 +73,22 @@ export function resolveListener(listener: Listener, read: ReadData): Listener {
 
 /** Bodies of direct responses. */
 export function resolveRoutes(routes: RouteConfiguration, read: ReadData): RouteConfiguration {
-  const named = routes.virtualHosts.some((host) =>
-    host.routes.some(({ action }) => action.kind === 'direct' && action.bodyFrom !== undefined),
-  );
-  if (!named) return routes;
-  const path = `routes ${JSON.stringify(routes.name)}`;
+  const virtualHosts = routes.virtualHosts.map((host) => resolveVirtualHost(host, read, `routes ${JSON.stringify(routes.name)}.`));
+  return virtualHosts.every((host, index) => host === routes.virtualHosts[index]) ? routes : { ...routes, virtualHosts };
+}
+
+/** The same for one virtual host. `path` is what stands before its own place. */
+export function resolveVirtualHost(host: VirtualHost, read: ReadData, path = ''): VirtualHost {
+  if (!host.routes.some(({ action }) => action.kind === 'direct' && action.bodyFrom !== undefined)) return host;
   return {
-    ...routes,
-    virtualHosts: routes.virtualHosts.map((host) => ({
-      ...host,
-      routes: host.routes.map((route, index) => {
-        const { action } = route;
-        if (action.kind !== 'direct' || action.bodyFrom === undefined) return route;
-        const { bodyFrom, ...rest } = action;
-        const place = `${path}.virtual_hosts ${JSON.stringify(host.name)}.routes[${index}].direct_response.body`;
-        return { ...route, action: { ...rest, body: Buffer.from(at(place, () => read(bodyFrom))) } };
-      }),
-    })),
+    ...host,
+    routes: host.routes.map((route, index) => {
+      const { action } = route;
+      if (action.kind !== 'direct' || action.bodyFrom === undefined) return route;
+      const { bodyFrom, ...rest } = action;
+      const place = `${path}virtual_hosts ${JSON.stringify(host.name)}.routes[${index}].direct_response.body`;
+      return { ...route, action: { ...rest, body: Buffer.from(at(place, () => read(bodyFrom))) } };
+    }),
   };
 }
 

@@ -49,6 +49,16 @@ export const ERRORS = {
   downstreamReset: row(499, 1, 'DC', 'downstream_remote_disconnect', 'never', '', 'The client went away.'),
   // Routing.
   routeNotFound: row(404, 12, 'NR', 'route_not_found', 'never', '', 'No route matches this host and path.'),
+  hostNotDiscovered: row(
+    503,
+    14,
+    'NR',
+    'on_demand_discovery_timeout',
+    'never',
+    '',
+    'The control plane did not say in time which routes this host has.',
+  ),
+  hostOverflow: row(503, 14, 'UO', 'on_demand_discovery_overflow', 'never', '', 'Too many hosts or requests wait for their routes.'),
   clusterNotFound: row(503, 14, 'NC', 'cluster_not_found', 'never', '', 'The route names a cluster that does not exist.'),
   // A route may choose the status of an unknown cluster.
   clusterNotFound404: row(404, 14, 'NC', 'cluster_not_found', 'never', '', 'The route names a cluster that does not exist.'),

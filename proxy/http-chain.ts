@@ -13,9 +13,12 @@ import { observe } from './filters/observe.ts';
 import { compileTracing } from './filters/tracing-config.ts';
 import { serveHttp1 } from './http1/server.ts';
 import { http1Settings } from './http1/settings.ts';
+import { asksOnDemand, compileOnDemand } from './on-demand/routing.ts';
 import { compileRoutes } from './router/router.ts';
 import { compileConnect, CONNECTION_HOOKS } from './tcp/connect.ts';
 import { openTunnel } from './tcp/tunnel.ts';
+import { NO_HEADER_MUTATIONS } from '../xds/snapshot.ts';
+import type { RouterDeps } from './router/router.ts';
 import type { AccessLogDeps } from './filters/access-log.ts';
 import type { FilterStack } from './filters/compose.ts';
 import type { IstioMetricsOptions } from './filters/istio-metrics.ts';
@@ -25,6 +28,7 @@ import type { SpanExporter } from './filters/otlp.ts';
 import type { WorkloadLabels } from './filters/workload.ts';
 import type { Http1Settings } from './http1/settings.ts';
 import type { AcceptedConnection, CompiledChain } from './listen/chain.ts';
+import type { OnDemand } from './on-demand/hosts.ts';
 import type { DialEndpoint } from './pools.ts';
 import type { DownstreamConnection, Layer, ProxyRequest, ProxyResponse, Reply, Send } from './service.ts';
 import type { ClusterPool } from './upstream/cluster-pool.ts';
@@ -33,7 +37,7 @@ import type { Log } from '../lib/log.ts';
 import type { Registry } from '../lib/metrics.ts';
 import type { Random } from '../lib/random.ts';
 import type { Wheel } from '../lib/wheel.ts';
-import type { HttpConnectionManager, Listener, RouteConfiguration } from '../xds/snapshot.ts';
+import type { HttpConnectionManager, Listener, RouteConfiguration, Snapshot, VirtualHost } from '../xds/snapshot.ts';
 
 /** What compiling a listener may use of the world. */
 export interface ChainDeps extends AccessLogDeps {
@@ -51,6 +55,10 @@ export interface ChainDeps extends AccessLogDeps {
   /** From OTEL_EXPORTER_OTLP_ENDPOINT; empty = none. */
   readonly otlpEndpoint: string;
   readonly healthy: () => boolean;
+  /** Hosts whose routes are asked for when they are first used. */
+  readonly onDemand: OnDemand;
+  /** The routing of a chain as it is in force now; undefined when there is none. */
+  readonly routingOf: (listener: string, chain: string) => Send | undefined;
 }
 
 /** The parts of a manager that do not depend on its routes: filters keep their state while only routes change. */
@@ -59,25 +67,30 @@ interface ManagerParts {
   readonly outer: Layer;
   readonly stats: HttpStats;
   readonly settings: Http1Settings;
+  /** Virtual hosts that were asked for on demand, compiled below this parent. */
+  onDemand?: { readonly routes: RouteConfiguration; readonly hosts: WeakMap<VirtualHost, Send> };
 }
 
 const PARTS = new WeakMap<HttpConnectionManager, ManagerParts>();
 /** With which settings a chain's requests are to be read. */
 const SETTINGS = new WeakMap<Send, Http1Settings>();
 
-/** Compiles a manager with its routes. `routes` undefined = they never came: every request gets 404 NR. Throws ConfigError. */
+/**
+ * Compiles the manager of the chain `key` with its routes. `routes` undefined = they never came: every request gets 404 NR. Throws
+ * ConfigError.
+ */
 export function compileHttpChain(
   manager: HttpConnectionManager,
   routes: RouteConfiguration | undefined,
   listener: Listener,
-  path: string,
+  { path, key, virtualHosts }: { readonly path: string; readonly key: string; readonly virtualHosts: Snapshot['virtualHosts'] },
   deps: ChainDeps,
-): Pick<CompiledChain, 'send' | 'serve'> {
+): Pick<CompiledChain, 'send' | 'serve' | 'routing'> {
   let parts = PARTS.get(manager);
   if (parts === undefined) PARTS.set(manager, (parts = compileParts(manager, listener, path, deps)));
   const { filters, outer, stats, settings } = parts;
   const mirrorsDropped = stats.counter('mirrors_dropped');
-  const router = compileRoutes(routes ?? noRoutes(manager), {
+  const routerDeps: RouterDeps = {
     clusters: deps.clusters,
     clock: deps.clock,
     random: deps.random,
@@ -86,12 +99,23 @@ export function compileHttpChain(
     streamIdleTimeoutMs: manager.streamIdleTimeoutMs,
     openTunnel: (request, cluster) => openTunnel(request, cluster, deps.dial),
     filters: (overrides, place) => (terminal) => filters.around(terminal, [overrides], place),
-  });
+  };
   const outbound = listener.trafficDirection === 'OUTBOUND';
-  const inner = settings.upgradeTypes.includes('connect') ? compileConnect({ router, settings, outbound }, deps) : router.send;
-  const send = outer(inner);
+  const compile = (config: RouteConfiguration): Send => {
+    const router = compileRoutes(config, routerDeps);
+    return settings.upgradeTypes.includes('connect') ? compileConnect({ router, settings, outbound }, deps) : router.send;
+  };
+  const base = compile(routes ?? { ...NO_ROUTES, name: manager.rdsName ?? '' });
+  let routing: Send | undefined;
+  if (asksOnDemand(manager.httpFilters, routes)) {
+    if (parts.onDemand?.routes !== routes) parts.onDemand = { routes, hosts: new WeakMap() };
+    const table = deps.onDemand.table(routes.name);
+    const current = (): Send | undefined => deps.routingOf(listener.name, key);
+    routing = compileOnDemand({ table, routes, virtualHosts, base, compile, known: parts.onDemand.hosts, current });
+  }
+  const send = outer(routing ?? base);
   SETTINGS.set(send, settings);
-  return { send, serve: (connection) => serveConnection(connection, send, settings, stats, deps) };
+  return { send, routing, serve: (connection) => serveConnection(connection, send, settings, stats, deps) };
 }
 
 function compileParts(manager: HttpConnectionManager, listener: Listener, path: string, deps: ChainDeps): ManagerParts {
@@ -223,14 +247,13 @@ function readsOtherwise(now: Http1Settings | undefined, then: Http1Settings): bo
   );
 }
 
-function noRoutes(manager: HttpConnectionManager): RouteConfiguration {
-  return {
-    name: manager.rdsName ?? '',
-    virtualHosts: [],
-    headerMutations: { requestAdd: [], requestRemove: [], responseAdd: [], responseRemove: [] },
-    validateClusters: false,
-    ignorePortInHostMatching: false,
-    mostSpecificHeaderMutationsWins: false,
-    maxDirectResponseBodyBytes: 4096,
-  };
-}
+/** A route configuration without a route. */
+export const NO_ROUTES: RouteConfiguration = {
+  name: '',
+  virtualHosts: [],
+  headerMutations: NO_HEADER_MUTATIONS,
+  validateClusters: false,
+  ignorePortInHostMatching: false,
+  mostSpecificHeaderMutationsWins: false,
+  maxDirectResponseBodyBytes: 4096,
+};

@@ -71,7 +71,7 @@ export class Lifecycle {
   }
 
   async #stop(options: StopOptions): Promise<void> {
-    const { status, listeners, clock, runtime, clusters, writers, exporters } = this.#parts;
+    const { status, listeners, clock, runtime, clusters, onDemand, writers, exporters } = this.#parts;
     const { signal } = this.#hurry;
     status.drain();
     const windowMs = options.windowMs ?? 0;
@@ -87,6 +87,7 @@ export class Lifecycle {
     const flushedMs = clock.now() + Math.min(timeoutMs, FLUSH_MS);
     while (listeners.connections > 0 && clock.now() < flushedMs && !signal.aborted) await sleep(clock, POLL_MS, signal);
     await listeners.close();
+    onDemand.close();
     this.#cancelExpiry();
     runtime.close();
     status.close();

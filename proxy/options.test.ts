@@ -20,6 +20,16 @@ test('the flags that an Istio agent passes are all understood', () => {
   });
 });
 
+test('a lazy proxy is one by its flags, and its bounds are numbers above 0', () => {
+  expect(parseProxyOptions(['-c', 'x'])).toMatchObject({ lazy: false, lazyIdleMs: 300_000, lazyHostsMax: 1_000 });
+  expect(parseProxyOptions(['-c', 'x', '--lazy', '--lazy-idle-s', '7', '--lazy-hosts=50'])).toMatchObject({
+    lazy: true,
+    lazyIdleMs: 7_000,
+    lazyHostsMax: 50,
+  });
+  expect(() => parseProxyOptions(['-c', 'x', '--lazy-hosts', '0'])).toThrow('--lazy-hosts takes a whole number above 0, received 0');
+});
+
 test('an unknown flag is a warning, and its value is not taken for an argument', () => {
   const options = parseProxyOptions(['--config-yaml', '{}', '--flux-level', '9', '--mode=validate']);
 

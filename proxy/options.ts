@@ -23,6 +23,12 @@ export interface ProxyOptions {
   readonly adminAddressPath: string | undefined;
   /** Where the last good configuration is kept, for starts without a control plane; undefined = in memory only. */
   readonly stateDir: string | undefined;
+  /** Routes, clusters and endpoints are asked for when they are first used; the node's metadata `MESHWORK_LAZY` says the same. */
+  readonly lazy: boolean;
+  /** How long a host may be without a request before it is forgotten. Default 300 s. */
+  readonly lazyIdleMs: number;
+  /** Virtual hosts in use at the same time. Default 1,000. */
+  readonly lazyHostsMax: number;
   readonly concurrency: number;
   readonly allowUnknownStaticFields: boolean;
   readonly rejectUnknownDynamicFields: boolean;
@@ -77,6 +83,8 @@ const VALUE_FLAGS: Readonly<Record<string, (draft: Draft, value: string, flag: s
   '--admin-address-path': (draft, value) => void (draft.adminAddressPath = value),
   '--file-flush-interval-msec': (draft, value, flag) => void (draft.fileFlushIntervalMs = wholeNumber(flag, value)),
   '--state-dir': (draft, value) => void (draft.stateDir = value),
+  '--lazy-idle-s': (draft, value, flag) => void (draft.lazyIdleMs = positive(flag, value) * 1000),
+  '--lazy-hosts': (draft, value, flag) => void (draft.lazyHostsMax = positive(flag, value)),
   '--health-port': (draft, value, flag) => void (draft.healthPort = port(flag, value)),
   '--metrics-port': (draft, value, flag) => void (draft.metricsPort = port(flag, value)),
   '--application-metrics': (draft, value) => {
@@ -106,6 +114,7 @@ const PLAIN_FLAGS: Readonly<Record<string, (draft: Draft) => void>> = {
   '--version': (draft) => void (draft.mode = 'version'),
   '--help': (draft) => void (draft.mode = 'help'),
   '-h': (draft) => void (draft.mode = 'help'),
+  '--lazy': (draft) => void (draft.lazy = true),
   '--allow-unknown-static-fields': (draft) => void (draft.allowUnknownStaticFields = true),
   '--allow-unknown-fields': (draft) => void (draft.allowUnknownStaticFields = true),
   '--reject-unknown-dynamic-fields': (draft) => void (draft.rejectUnknownDynamicFields = true),
@@ -139,6 +148,9 @@ export function parseProxyOptions(argv: readonly string[]): ProxyOptions {
     parentShutdownTimeMs: 900_000,
     adminAddressPath: undefined,
     stateDir: undefined,
+    lazy: false,
+    lazyIdleMs: 300_000,
+    lazyHostsMax: 1_000,
     concurrency: 1,
     allowUnknownStaticFields: false,
     rejectUnknownDynamicFields: false,
@@ -186,6 +198,9 @@ export const PROXY_USAGE = `usage: meshwork proxy -c BOOTSTRAP.yaml [flags]
   --drain-strategy WORD         gradual or immediate
   --parent-shutdown-time-s N    longest time between the stop signal and the end (900)
   --state-dir DIR               the last good configuration is kept here; a start without a control plane uses it
+  --lazy                        ask for routes, clusters and endpoints when they are first used
+  --lazy-idle-s N               forget what had no request for this long (300)
+  --lazy-hosts N                hosts in use at the same time (1000); beyond, the longest unused one goes
   --admin-address-path FILE     the admin server's address is written there
   --health-port N               health probes: /healthz/ready, /healthz/live (15021 by convention)
   --metrics-port N              metrics: /stats/prometheus (15020 by convention)
@@ -210,6 +225,12 @@ function oneOf<T>(flag: string, value: string, words: Readonly<Record<string, T>
 function wholeNumber(flag: string, value: string): number {
   if (!/^\d{1,9}$/.test(value)) throw new UsageError(`${flag} takes a whole number, received ${JSON.stringify(value)}`);
   return Number(value);
+}
+
+function positive(flag: string, value: string): number {
+  const number = wholeNumber(flag, value);
+  if (number === 0) throw new UsageError(`${flag} takes a whole number above 0, received 0`);
+  return number;
 }
 
 function port(flag: string, value: string): number {

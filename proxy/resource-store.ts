@@ -1,10 +1,12 @@
 /** Every resource that the sources have given: decoded, with its version and its last refusal, static ones and those of xDS side by side. */
 import { EMPTY_SNAPSHOT } from '../xds/snapshot.ts';
-import type { Cluster, JsonObject, Listener, LoadAssignment, RouteConfiguration, Secret, Snapshot } from '../xds/snapshot.ts';
+import type { Cluster, JsonObject, Listener, LoadAssignment, RouteConfiguration, Secret, Snapshot, VirtualHost } from '../xds/snapshot.ts';
 
 export interface ResourceKinds {
   readonly listeners: Listener;
   readonly routes: RouteConfiguration;
+  /** By resource name, `<route configuration>/<host>`. */
+  readonly virtualHosts: VirtualHost;
   readonly clusters: Cluster;
   readonly endpoints: LoadAssignment;
   readonly secrets: Secret;
@@ -44,13 +46,14 @@ const REFUSALS_MAX = 1_000;
 export class ResourceStore {
   readonly listeners = new Map<string, StoredResource<Listener>>();
   readonly routes = new Map<string, StoredResource<RouteConfiguration>>();
+  readonly virtualHosts = new Map<string, StoredResource<VirtualHost>>();
   readonly clusters = new Map<string, StoredResource<Cluster>>();
   readonly endpoints = new Map<string, StoredResource<LoadAssignment>>();
   readonly secrets = new Map<string, StoredResource<Secret>>();
   /** By kind and name: the last version that was refused, until a good one comes. */
   readonly refusals = new Map<string, Refusal>();
   /** Version of the last response per kind. */
-  readonly versions: Record<Kind, string> = { listeners: '', routes: '', clusters: '', endpoints: '', secrets: '' };
+  readonly versions: Record<Kind, string> = { listeners: '', routes: '', virtualHosts: '', clusters: '', endpoints: '', secrets: '' };
   #snapshot: Snapshot = EMPTY_SNAPSHOT;
   readonly #dirty = new Set<Kind>();
 

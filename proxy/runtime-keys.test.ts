@@ -67,6 +67,20 @@ test('keys that have values take the place of defaults, in routes, mirrors and t
   expect(snapshot.routes.get('r')).toBe(configuration);
 });
 
+test('virtual hosts that came by name get the values, too, and are known by what was received', () => {
+  const given: unknown[] = [];
+  const inner: Compile = (snapshot) => {
+    given.push(snapshot.virtualHosts.get('r/a'));
+    return { snapshot, listeners: new Map() };
+  };
+  const compile = withRuntimeKeys(inner, createRuntimeLayers([{ name: 'base', values: { a: 25 } }]));
+  const [host] = route({ match: { runtimeFraction: 1, runtimeKey: 'a' } }).virtualHosts;
+  const { snapshot } = compile({ ...EMPTY_SNAPSHOT, virtualHosts: new Map([['r/a', host!]]) }, undefined as never, EMPTY_RUNTIME);
+
+  expect(given).toMatchObject([{ routes: [{ match: { runtimeFraction: 0.25 } }] }]);
+  expect(snapshot.virtualHosts.get('r/a')).toBe(host);
+});
+
 test('what names no key is the same object, and a value that changed makes a new one once', () => {
   const layers = createRuntimeLayers([]);
   const { given, compile } = compiler(layers);

@@ -20,8 +20,14 @@ export function withRuntimeKeys(compile: Compile, layers: Pick<RuntimeLayers, 'g
       return made;
     });
   return (snapshot, clusters, previous) => {
-    const old: Snapshot = { ...previous.snapshot, listeners: last(previous.snapshot.listeners), routes: last(previous.snapshot.routes) };
-    const next: Snapshot = { ...snapshot, listeners: now(snapshot.listeners), routes: now(snapshot.routes) };
+    const keyed = (from: Snapshot, change: typeof now): Snapshot => ({
+      ...from,
+      listeners: change(from.listeners),
+      routes: change(from.routes),
+      virtualHosts: change(from.virtualHosts),
+    });
+    const old = keyed(previous.snapshot, last);
+    const next = keyed(snapshot, now);
     return { ...compile(next, clusters, { ...previous, snapshot: old }), snapshot };
   };
 }

@@ -131,9 +131,15 @@ export class RuntimeHolder {
    * and not the size of the mesh. False = something else changed too.
    */
   #assignOnly(target: Snapshot): boolean {
-    const { listeners, routes, clusters, secrets, endpoints } = this.#target;
+    const { listeners, routes, virtualHosts, clusters, secrets, endpoints } = this.#target;
     if (this.waiting.size > 0 || target.clusters !== clusters || target.routes !== routes) return false;
-    if (target.listeners !== listeners || target.secrets !== secrets || target.endpoints.size !== endpoints.size) return false;
+    if (
+      target.virtualHosts !== virtualHosts ||
+      target.listeners !== listeners ||
+      target.secrets !== secrets ||
+      target.endpoints.size !== endpoints.size
+    )
+      return false;
     const changed: LoadAssignment[] = [];
     for (const [name, assignment] of target.endpoints) {
       const before = endpoints.get(name);

@@ -1,5 +1,5 @@
 /** Where resources come from besides the bootstrap itself: xDS streams and watched files. */
-import { StartError } from './boot.ts';
+import { isLazy, StartError } from './boot.ts';
 import { ConfigError } from './errors.ts';
 import { watchFiles } from './file-source.ts';
 import type { Ads } from './ads.ts';
@@ -7,6 +7,8 @@ import type { Parts } from './assemble.ts';
 import type { FileWatch } from './file-source.ts';
 import type { StateKeeper } from './stale-start.ts';
 import type { ApiSource, Bootstrap, ConfigSource } from '../xds/bootstrap.ts';
+
+const ADS_PATH = 'dynamic_resources.ads_config';
 
 export interface Sources {
   close(): void;
@@ -17,8 +19,14 @@ export async function connectSources(bootstrap: Bootstrap, parts: Parts): Promis
   const { lds, cds, ads } = bootstrap.dynamic;
   const streams: Ads[] = [];
   const files: FileWatch[] = [];
+  const lazy = isLazy(parts.node);
+  if (lazy && ads?.apiType !== 'DELTA_GRPC')
+    throw new StartError(
+      `a lazy proxy asks for virtual hosts by name, and needs dynamic_resources.ads_config with api_type DELTA_GRPC, received ${ads?.apiType ?? 'none'}`,
+    );
+  // A lazy proxy asks for its clusters by name, whatever the bootstrap says of CDS.
   const sources: readonly (readonly ['listeners' | 'clusters', ConfigSource | undefined])[] = [
-    ['clusters', cds],
+    ['clusters', lazy && cds?.kind !== 'path' ? undefined : cds],
     ['listeners', lds],
   ];
   const shared = sources.flatMap(([kind, source]) => (source?.kind === 'ads' ? [kind] : []));
@@ -32,7 +40,7 @@ export async function connectSources(bootstrap: Bootstrap, parts: Parts): Promis
     for (const file of files) file.close();
   };
   try {
-    if (ads !== undefined) streams.push(await openStream(ads, shared, 'dynamic_resources.ads_config', parts, keeper));
+    if (ads !== undefined) streams.push(await openStream(ads, shared, ADS_PATH, parts, keeper));
     for (const [kind, source] of sources) {
       if (source?.kind === 'api')
         streams.push(
@@ -80,8 +88,9 @@ async function openStream(
   keeper: StateKeeper | undefined,
 ): Promise<Ads> {
   const [{ connectAds }, { controlPlaneTarget }] = await Promise.all([import('./ads.ts'), import('./control-plane-target.ts')]);
-  const { store, runtime, log, registry, clock, random, node, awaited, status, check } = parts;
+  const { store, runtime, log, registry, clock, random, node, awaited, status, onDemand, check } = parts;
   const target = controlPlaneTarget(source, store, parts.contexts, clock, path);
+  const aggregated = path === ADS_PATH;
   let lastState = '';
   return connectAds({
     ...target,
@@ -95,11 +104,13 @@ async function openStream(
     registry,
     wildcards,
     rejectUnknown: parts.options.rejectUnknownDynamicFields,
+    clustersByName: aggregated && isLazy(node),
+    ...(aggregated ? { onDemand } : {}),
     check,
     isLive: () => status.isLive,
     onSynced: (kind) => {
       if (awaited.delete(kind)) status.check();
-      if (kind === 'listeners' || kind === 'clusters') keeper?.synced(kind);
+      if ((kind === 'listeners' || kind === 'clusters') && wildcards.includes(kind)) keeper?.synced(kind);
     },
     onTaken: () => keeper?.changed(),
     onConnection: (connection) => {

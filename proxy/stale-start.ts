@@ -1,7 +1,7 @@
 /** Keeps the last good configuration on disk, and starts from it when no control plane answers; marked stale until one does. */
 import { parseCertificate } from '../certs/certificate.ts';
 import { decodeCertificates } from '../certs/pem.ts';
-import { decodeReceived } from './ads.ts';
+import { decodeReceived } from './decode-received.ts';
 import { readState, StateError, writeState } from './state.ts';
 import type { Ads } from './ads.ts';
 import type { Parts } from './assemble.ts';
@@ -19,7 +19,7 @@ export interface StateKeeper {
   close(): void;
 }
 
-const KINDS = ['secrets', 'endpoints', 'clusters', 'routes', 'listeners'] as const satisfies readonly Kind[];
+const KINDS = ['secrets', 'endpoints', 'clusters', 'virtualHosts', 'routes', 'listeners'] as const satisfies readonly Kind[];
 /** Updates in quick succession are written once. */
 const WRITE_AFTER_MS = 1_000;
 /** A control plane that takes connections and says nothing is away too. */
@@ -102,6 +102,7 @@ class Keeper implements StateKeeper {
       if (stale === undefined) this.#stale.set(kind, [stored]);
       else stale.push(stored);
     }
+    this.#parts.onDemand.adopt([...this.#parts.store.virtualHosts].map(([name, { value }]) => [name, value]));
     for (const { message } of await runtime.apply())
       log.error('A part of the configuration from disk is not in force.', { problem: message });
     for (const stream of this.#streams) stream.subscribeNamed();

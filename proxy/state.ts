@@ -31,7 +31,7 @@ export class StateError extends Error {
 export const STATE_FILE = 'last-good.state';
 export const STATE_BYTES_MAX = 128 * 1024 * 1024;
 const FORMAT = 'meshwork-state-1';
-const KINDS: ReadonlySet<string> = new Set<Kind>(['listeners', 'routes', 'clusters', 'endpoints', 'secrets']);
+const KINDS: ReadonlySet<string> = new Set<Kind>(['listeners', 'routes', 'virtualHosts', 'clusters', 'endpoints', 'secrets']);
 
 /** A line with format and SHA-256 of the rest, then JSON. Private keys are in it, so it is written for nobody else's eyes. */
 export function encodeState({ node, savedMs, resources }: SavedState): string {

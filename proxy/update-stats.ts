@@ -16,6 +16,7 @@ export function updateStats(registry: Registry): { of(kind: Kind): UpdateCounter
     clusters: 'cluster_manager.cds',
     listeners: 'listener_manager.lds',
     routes: 'rds',
+    virtualHosts: 'vhds',
     endpoints: 'eds',
     secrets: 'sds',
   };

@@ -2,7 +2,7 @@ import { expect, test } from '@jest/globals';
 import { EMPTY_SNAPSHOT } from '../xds/snapshot.ts';
 import { warm } from './warming.ts';
 import type { Want } from './warming.ts';
-import type { Cluster, Listener, LoadAssignment, RouteConfiguration, Secret, Snapshot } from '../xds/snapshot.ts';
+import type { Cluster, Listener, LoadAssignment, RouteConfiguration, Secret, Snapshot, VirtualHost } from '../xds/snapshot.ts';
 
 // Only what warming looks at; the rest of a resource does not matter here.
 const eds = (name: string, secret?: string): Cluster =>
@@ -20,6 +20,7 @@ const route = (name: string, ...clusters: string[]): RouteConfiguration =>
       { routes: clusters.map((cluster) => ({ action: { kind: 'forward', target: { kind: 'cluster', cluster }, mirrors: [] } })) },
     ],
   }) as unknown as RouteConfiguration;
+const host = (cluster: string): VirtualHost => route('', cluster).virtualHosts[0]!;
 const listener = (name: string, rdsName: string): Listener =>
   ({ name, filterChains: [{ filters: [{ kind: 'http', http: { rdsName } }] }] }) as unknown as Listener;
 const secret = (name: string): Secret => ({ name, content: { kind: 'certificate', chainPem: '', keyPem: '' } });
@@ -31,6 +32,7 @@ function snapshot(parts: {
   clusters?: Cluster[];
   endpoints?: LoadAssignment[];
   routes?: RouteConfiguration[];
+  virtualHosts?: Record<string, VirtualHost>;
   listeners?: Listener[];
   secrets?: Secret[];
 }): Snapshot {
@@ -38,6 +40,7 @@ function snapshot(parts: {
     clusters: byName(...(parts.clusters ?? [])),
     endpoints: byName(...(parts.endpoints ?? [])),
     routes: byName(...(parts.routes ?? [])),
+    virtualHosts: new Map(Object.entries(parts.virtualHosts ?? {})),
     listeners: byName(...(parts.listeners ?? [])),
     secrets: byName(...(parts.secrets ?? [])),
   };
@@ -158,4 +161,17 @@ test('rule 34: two clusters that wait for one secret are both in force when it c
   expect(Object.fromEntries(held.waiting)).toEqual({ 'cluster a': ['secret shared'], 'cluster b': ['secret shared'] });
 
   expect(names(warm(snapshot({ ...target, secrets: [secret('shared')] }), held.snapshot, NONE).snapshot.clusters)).toEqual(['a', 'b']);
+});
+
+test('a virtual host waits for its own clusters and holds up no other; a cluster stays for as long as one in force names it', () => {
+  const [ready, waits] = [host('a'), host('b')];
+  const target = snapshot({ clusters: [eds('a'), eds('b')], endpoints: [endpoints('a')], virtualHosts: { 'r/a': ready, 'r/b': waits } });
+  const warmed = warm(target, EMPTY_SNAPSHOT, NONE);
+
+  expect([...warmed.snapshot.virtualHosts]).toEqual([['r/a', ready]]);
+  expect(warmed.waiting.get('virtual host r/b')).toEqual(['cluster b']);
+  const moved = snapshot({ clusters: [eds('b')], virtualHosts: { 'r/a': host('b') } });
+  const next = warm(moved, warmed.snapshot, NONE).snapshot;
+  expect([...next.virtualHosts]).toEqual([['r/a', ready]]);
+  expect(names(next.clusters)).toEqual(['a']);
 });

@@ -1,5 +1,5 @@
 /** Make before break: which of the received resources can be put in force now, and what the others wait for. Pure. */
-import type { Cluster, CommonTls, HttpConnectionManager, Listener, RouteConfiguration, Snapshot } from '../xds/snapshot.ts';
+import type { Cluster, CommonTls, HttpConnectionManager, Listener, RouteConfiguration, Snapshot, VirtualHost } from '../xds/snapshot.ts';
 
 /** One thing that is waited for: `cluster reviews`, `endpoints reviews`, `route 8080`, `secret default`. */
 export type Want = `${'cluster' | 'endpoints' | 'route' | 'secret' | 'removal'} ${string}`;
@@ -7,7 +7,7 @@ export type Want = `${'cluster' | 'endpoints' | 'route' | 'secret' | 'removal'} 
 export interface Warmed {
   /** What can be in force. Nothing in it points to a cluster that is still to come. */
   readonly snapshot: Snapshot;
-  /** By resource that is held back (`listener a`, `route b`, `cluster c`) what it waits for. */
+  /** By resource that is held back (`listener a`, `route b`, `virtual host b/c`, `cluster c`) what it waits for. */
   readonly waiting: ReadonlyMap<string, readonly Want[]>;
 }
 
@@ -36,12 +36,17 @@ export function warm(target: Snapshot, applied: Snapshot, givenUp: ReadonlySet<W
     return wants;
   };
 
-  const routes = new Map<string, RouteConfiguration>();
-  for (const [name, route] of target.routes) {
-    const known = applied.routes.get(name);
-    if (known === route || !hold(`route ${name}`, clustersReady(clustersOfRoute(route)))) routes.set(name, route);
-    else if (known !== undefined) routes.set(name, known);
-  }
+  const named = <T>(what: string, now: ReadonlyMap<string, T>, old: ReadonlyMap<string, T>, clustersOf: (one: T) => Iterable<string>) => {
+    const found = new Map<string, T>();
+    for (const [name, one] of now) {
+      const known = old.get(name);
+      if (known === one || !hold(`${what} ${name}`, clustersReady(clustersOf(one)))) found.set(name, one);
+      else if (known !== undefined) found.set(name, known);
+    }
+    return found;
+  };
+  const routes = named('route', target.routes, applied.routes, clustersOfRoute);
+  const virtualHosts = named('virtual host', target.virtualHosts, applied.virtualHosts, clustersOfVirtualHost);
 
   const listeners = new Map<string, Listener>();
   for (const [name, listener] of target.listeners) {
@@ -57,7 +62,7 @@ export function warm(target: Snapshot, applied: Snapshot, givenUp: ReadonlySet<W
     }
   }
 
-  keepReferenced(clusters, routes, listeners, applied, givenUp, waiting);
+  keepReferenced({ routes, virtualHosts, listeners }, clusters, applied, givenUp, waiting);
   const endpoints = new Map(target.endpoints);
   for (const [name, cluster] of clusters) {
     if (cluster.type !== 'EDS') continue;
@@ -68,14 +73,23 @@ export function warm(target: Snapshot, applied: Snapshot, givenUp: ReadonlySet<W
   const secrets = new Map([...applied.secrets, ...target.secrets]);
   for (const name of applied.secrets.keys())
     if (!target.secrets.has(name) && !isSecretUsed(name, clusters, listeners)) secrets.delete(name);
-  return { snapshot: { clusters, routes, listeners, endpoints, secrets: sameMap(secrets, applied.secrets) }, waiting };
+  return {
+    snapshot: {
+      clusters,
+      routes,
+      virtualHosts: sameMap(virtualHosts, applied.virtualHosts),
+      listeners,
+      endpoints,
+      secrets: sameMap(secrets, applied.secrets),
+    },
+    waiting,
+  };
 }
 
 /** Clusters that are gone from the target and still needed by what is in force stay, for as long as a removal is waited for. */
 function keepReferenced(
+  next: Pick<Snapshot, 'routes' | 'virtualHosts' | 'listeners'>,
   clusters: Map<string, Cluster>,
-  routes: ReadonlyMap<string, RouteConfiguration>,
-  listeners: ReadonlyMap<string, Listener>,
   applied: Snapshot,
   givenUp: ReadonlySet<Want>,
   waiting: Map<string, readonly Want[]>,
@@ -86,8 +100,9 @@ function keepReferenced(
     clusters.set(name, old);
     waiting.set(`removal of cluster ${name}`, [`removal ${name}`]);
   };
-  for (const route of routes.values()) for (const name of clustersOfRoute(route)) keep(name);
-  for (const listener of listeners.values()) for (const name of clustersOfListener(listener)) keep(name);
+  for (const route of next.routes.values()) for (const name of clustersOfRoute(route)) keep(name);
+  for (const host of next.virtualHosts.values()) for (const name of clustersOfVirtualHost(host)) keep(name);
+  for (const listener of next.listeners.values()) for (const name of clustersOfListener(listener)) keep(name);
 }
 
 function clusterWants(cluster: Cluster, target: Snapshot): Want[] {
@@ -112,25 +127,37 @@ function listenerWants(
   return wants;
 }
 
-const ROUTE_CLUSTERS = new WeakMap<RouteConfiguration, ReadonlySet<string>>();
+const ROUTE_CLUSTERS = new WeakMap<RouteConfiguration | VirtualHost, ReadonlySet<string>>();
 
 /** Every cluster that a route configuration names. */
 export function clustersOfRoute(route: RouteConfiguration): ReadonlySet<string> {
   let names = ROUTE_CLUSTERS.get(route);
   if (names === undefined) {
-    const found = new Set<string>();
-    for (const host of route.virtualHosts) {
-      for (const { action } of host.routes) {
-        if (action.kind !== 'forward') continue;
-        if (action.target.kind === 'cluster') found.add(action.target.cluster);
-        else if (action.target.kind === 'weighted') for (const choice of action.target.clusters) found.add(choice.cluster);
-        for (const mirror of action.mirrors) found.add(mirror.cluster);
-      }
-    }
-    names = found;
+    names = new Set(route.virtualHosts.flatMap((host) => [...clustersOfHost(host)]));
     ROUTE_CLUSTERS.set(route, names);
   }
   return names;
+}
+
+/** Every cluster that a virtual host names; asked for often of those that VHDS brought. */
+export function clustersOfVirtualHost(host: VirtualHost): ReadonlySet<string> {
+  let names = ROUTE_CLUSTERS.get(host);
+  if (names === undefined) {
+    names = clustersOfHost(host);
+    ROUTE_CLUSTERS.set(host, names);
+  }
+  return names;
+}
+
+function clustersOfHost(host: VirtualHost): Set<string> {
+  const found = new Set<string>();
+  for (const { action } of host.routes) {
+    if (action.kind !== 'forward') continue;
+    if (action.target.kind === 'cluster') found.add(action.target.cluster);
+    else if (action.target.kind === 'weighted') for (const choice of action.target.clusters) found.add(choice.cluster);
+    for (const mirror of action.mirrors) found.add(mirror.cluster);
+  }
+  return found;
 }
 
 /** Clusters that a listener names itself: in TCP proxies and in route configurations of its own. */

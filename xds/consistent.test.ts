@@ -57,6 +57,7 @@ const snapshot: Snapshot = {
   listeners: byName(bootstrap.static.listeners),
   clusters: byName(bootstrap.static.clusters),
   routes: new Map([['r', ROUTE]]),
+  virtualHosts: new Map(),
   endpoints: new Map(),
   secrets: new Map(),
 };

@@ -1,13 +1,17 @@
 /** Serves discovery on a grpc-js server: one session per stream, written with back-pressure, ended when it misbehaves. */
-import { status } from '@grpc/grpc-js';
+import { Metadata, status } from '@grpc/grpc-js';
 import type { Server, ServerDuplexStream } from '@grpc/grpc-js';
 import type { Http2Stream } from 'node:http2';
 import { constants } from 'node:http2';
 import type { Clock } from '../lib/clock.ts';
+import { Doorway } from './doorway.ts';
+import type { Beginner } from './doorway.ts';
 import type { Intake } from './grpc-intake.ts';
+import { MESSAGE_BYTES_MAX } from './grpc-options.ts';
+import { responsePieces } from './resources/discovery.ts';
 import { discoveryMethods } from './resources/services.ts';
 import type { DiscoveryMethod } from './resources/services.ts';
-import { CODES, StreamError } from './session/messages.ts';
+import { CODES, StreamError, factsOf } from './session/messages.ts';
 import type { DiscoveryRequest, DiscoveryResponse, Mode, NodeInfo } from './session/messages.ts';
 import { ServerSession } from './session/server.ts';
 import type { ResourceSet, ServerEvent, TypeStatus } from './session/server.ts';
@@ -37,7 +41,8 @@ export interface ServerStream {
   readonly node: NodeInfo | undefined;
   /** Gives the stream a newer set; it is sent soon, since streams take turns. The newest one wins over what was not sent yet. */
   publish(resources: ResourceSet): void;
-  status(): TypeStatus[];
+  /** Goes with the time: read it at once. */
+  status(): readonly TypeStatus[];
   /** Names and versions of what the client was sent, or said that it has. */
   sent(typeUrl: string): Iterable<readonly [name: string, version: string]>;
   /** The caller has shown who it is: the stream and its connection no longer count among those of strangers, which give way to each other. */
@@ -77,7 +82,8 @@ export interface ServeDiscoveryOptions {
   readonly intake?: Pick<Intake, 'proven'>;
 }
 
-type Call = ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>;
+/** Requests come as bytes: they are decoded in the stream's turn. */
+type Call = ServerDuplexStream<Buffer, DiscoveryResponse>;
 
 /** Adds the aggregated and the per-type discovery services to `server`. The answer ends all streams and refuses new ones. */
 export function serveDiscovery(
@@ -87,6 +93,7 @@ export function serveDiscovery(
 ): { close(): void; readonly streams: number } {
   const open = new Set<StreamBinding>();
   const turns = new Turns(options.clock);
+  const doorway = new Doorway(options.clock);
   const strangeNames = new StrangeNames(options.strangeNameCharsMax ?? 32 * 1024 * 1024);
   /** In order of arrival. */
   const strangers = new Set<StreamBinding>();
@@ -104,7 +111,7 @@ export function serveDiscovery(
       method,
       call,
       handler,
-      { ...options, turns, strangeNames },
+      { ...options, turns, doorway, strangeNames },
       {
         proven: () => {
           strangers.delete(binding);
@@ -127,7 +134,7 @@ export function serveDiscovery(
       method.definition.path,
       (call: Call) => serve(method, call),
       method.definition.responseSerialize,
-      (bytes: Buffer) => decodedOrRefused(() => method.definition.requestDeserialize(bytes)),
+      (bytes: Buffer) => bytes,
       'bidi',
     );
   }
@@ -142,16 +149,6 @@ export function serveDiscovery(
   };
 }
 
-/** What is too much is an answer for the stream; other errors are grpc-js's to tell. */
-function decodedOrRefused(decode: () => DiscoveryRequest): DiscoveryRequest | StreamError {
-  try {
-    return decode();
-  } catch (error) {
-    if (error instanceof StreamError) return error;
-    throw error;
-  }
-}
-
 interface BindingEnds {
   readonly proven: () => void;
   readonly closed: () => void;
@@ -159,10 +156,11 @@ interface BindingEnds {
 
 interface BindingOptions extends ServeDiscoveryOptions {
   readonly turns: Turns;
+  readonly doorway: Doorway;
   readonly strangeNames: StrangeNames;
 }
 
-class StreamBinding implements ServerStream, Task {
+class StreamBinding implements ServerStream, Task, Beginner {
   readonly id: number;
   readonly mode: Mode;
   readonly typeUrl: string | undefined;
@@ -171,6 +169,11 @@ class StreamBinding implements ServerStream, Task {
   readonly #handler: DiscoveryHandler;
   readonly #options: BindingOptions;
   readonly #session: ServerSession;
+  readonly #decode: (bytes: Buffer) => DiscoveryRequest;
+  /** Requests that wait for a turn; reading stops at the first, so there are no more of them than grpc-js had read already. */
+  readonly #inbox: Buffer[] = [];
+  /** The handler looks at the node. */
+  #admitting = false;
   #published: ResourceSet | undefined;
   readonly #ends: BindingEnds;
   #identified = false;
@@ -187,6 +190,7 @@ class StreamBinding implements ServerStream, Task {
     this.#call = call;
     this.#handler = handler;
     this.#options = options;
+    this.#decode = method.definition.requestDeserialize;
     this.#ends = ends;
     const { clock, namesMax, responseBytesMax, holdMsMax } = options;
     this.#session = new ServerSession({
@@ -208,11 +212,15 @@ class StreamBinding implements ServerStream, Task {
     this.#cancelStranger = clock.after(strangerMsMax, () =>
       this.close(CODES.unauthenticated, `who calls has not shown who it is within ${strangerMsMax} ms`),
     );
-    call.on('data', (request: DiscoveryRequest | StreamError) => void this.#receive(request));
     call.on('end', () => this.#end(undefined));
     call.on('cancelled', () => this.#end(new StreamError(status.CANCELLED, 'the client cancelled the stream or its connection broke')));
     call.on('error', (error: Error & { code?: number }) => this.#end(new StreamError(error.code ?? status.UNKNOWN, error.message)));
     call.on('close', () => this.#end(undefined));
+    options.doorway.enter(this);
+  }
+
+  begin(): void {
+    this.#call.on('data', (bytes: Buffer) => this.#arrived(bytes));
   }
 
   get node(): NodeInfo | undefined {
@@ -229,13 +237,15 @@ class StreamBinding implements ServerStream, Task {
 
   turn(): void {
     if (this.#closed) return;
+    const bytes = this.#admitting ? undefined : this.#inbox.shift();
+    if (bytes !== undefined) void this.#receive(bytes);
     const resources = this.#published;
     this.#published = undefined;
     this.#flush();
     if (resources !== undefined) this.#handler.published?.(this, resources);
   }
 
-  status(): TypeStatus[] {
+  status(): readonly TypeStatus[] {
     return this.#session.status();
   }
 
@@ -253,20 +263,31 @@ class StreamBinding implements ServerStream, Task {
     this.#end(new StreamError(code, message), true);
   }
 
-  /** One request at a time: while the handler looks at the node, nothing more is read. */
-  async #receive(request: DiscoveryRequest | StreamError): Promise<void> {
+  #arrived(bytes: Buffer): void {
     if (this.#closed) return;
+    this.#call.pause();
+    this.#inbox.push(bytes);
+    this.#options.turns.ask(this);
+  }
+
+  /** One request at a time: while the handler looks at the node, nothing more is read. */
+  async #receive(bytes: Buffer): Promise<void> {
     try {
-      if (request instanceof StreamError) throw request;
       const first = this.#session.node === undefined;
-      this.#session.receive(request);
-      if (!first) return;
-      this.#identified = true;
-      const admitted = this.#handler.identified(this, this.#session.node!);
-      if (admitted === undefined) return;
-      this.#call.pause();
-      await admitted;
-      this.#call.resume();
+      this.#session.receive(decoded(this.#decode, bytes));
+      if (first) {
+        this.#identified = true;
+        const admitted = this.#handler.identified(this, this.#session.node!);
+        if (admitted !== undefined) {
+          this.#admitting = true;
+          await admitted;
+          this.#admitting = false;
+        }
+        this.#options.doorway.leave(this);
+      }
+      if (this.#closed) return;
+      if (this.#inbox.length > 0) this.#options.turns.ask(this);
+      else this.#call.resume();
     } catch (error) {
       const known = error instanceof StreamError ? error : new StreamError(CODES.internal, `cannot serve the stream: ${messageOf(error)}`);
       this.#end(known, true);
@@ -279,22 +300,32 @@ class StreamBinding implements ServerStream, Task {
     const response = this.#session.next();
     if (response === undefined) return;
     this.#writing = true;
-    let bytes = 0;
-    for (const resource of response.resources) bytes += resource.bytes?.length ?? 0;
+    const { bytes } = factsOf(response.resources);
     const stallMs = (this.#options.stallMsMax ?? 30_000) + Math.ceil(bytes / BYTES_PER_MS_MIN);
     this.#cancelStall = this.#options.clock.after(stallMs, () =>
       this.#abort(`did not take a message of ${bytes} bytes within ${stallMs} ms`),
     );
-    this.#call.write(response, () => {
+    const written = (): void => {
       this.#cancelStall?.();
       this.#writing = false;
       this.#options.turns.ask(this);
-    });
+    };
+    const stream = bytes >= SHARED_BYTES_MIN && bytes <= SHARED_BYTES_MAX ? this.#http2() : undefined;
+    if (stream === undefined || stream.destroyed) this.#call.write(response, written);
+    else {
+      this.#call.sendMetadata(new Metadata());
+      writePieces(stream, responsePieces(response), written);
+    }
+  }
+
+  /** What grpc-js writes to. Undefined when it keeps that elsewhere. */
+  #http2(): Http2Stream | undefined {
+    return (this.#call as unknown as { call?: { stream?: Http2Stream } }).call?.stream;
   }
 
   /** A status would wait behind the bytes that are not read, so the HTTP/2 stream is reset. */
   #abort(message: string): void {
-    const stream = (this.#call as unknown as { call?: { stream?: Http2Stream } }).call?.stream;
+    const stream = this.#http2();
     this.#end(new StreamError(CODES.unavailable, message), stream === undefined);
     stream?.close(constants.NGHTTP2_CANCEL);
   }
@@ -305,6 +336,7 @@ class StreamBinding implements ServerStream, Task {
     this.#cancelStall?.();
     this.#cancelStranger();
     this.#options.turns.forget(this);
+    this.#options.doorway.leave(this);
     this.#session.close();
     if (tell && error !== undefined) this.#call.emit('error', { code: error.code, details: error.message });
     else if (error === undefined) this.#call.end();
@@ -313,8 +345,36 @@ class StreamBinding implements ServerStream, Task {
   }
 }
 
+/** grpc-js copies each message twice. Long ones are the same for many streams, so they go past it, and the same bytes go to every stream. */
+const SHARED_BYTES_MIN = 16_384;
+/** What may be too long for a message as a whole is refused by grpc-js. */
+const SHARED_BYTES_MAX = MESSAGE_BYTES_MAX / 2;
+
+/** A gRPC message: a byte that says "not compressed", its length, its bytes. An error of the stream is told by its end. */
+function writePieces(stream: Http2Stream, pieces: readonly Uint8Array[], written: () => void): void {
+  const prefix = Buffer.alloc(5);
+  let bytes = 0;
+  for (const piece of pieces) bytes += piece.length;
+  prefix.writeUInt32BE(bytes, 1);
+  stream.cork();
+  stream.write(prefix);
+  for (const piece of pieces.slice(0, -1)) stream.write(piece);
+  stream.write(pieces.at(-1)!, written);
+  stream.uncork();
+}
+
 /** A client slower than a megabyte a second holds up memory that others need. */
 const BYTES_PER_MS_MIN = 1_000;
+
+function decoded(decode: (bytes: Buffer) => DiscoveryRequest, bytes: Buffer): DiscoveryRequest {
+  try {
+    return decode(bytes);
+  } catch (error) {
+    // What is too much says so itself.
+    if (error instanceof StreamError) throw error;
+    throw new StreamError(CODES.internal, `a request cannot be decoded: ${messageOf(error)}`);
+  }
+}
 
 /** What a call tells of its other end. */
 export function peerOf(call: ServerDuplexStream<unknown, unknown>, transport: 'plaintext' | 'tls'): Peer {

@@ -163,6 +163,8 @@ export interface HttpFilterConfig extends ExtensionConfig {
 export interface RouteConfiguration {
   readonly name: string;
   readonly virtualHosts: readonly VirtualHost[];
+  /** Further virtual hosts are asked for by name, `<this name>/<host>`, over the stream that this came on (VHDS). */
+  readonly vhds?: true;
   readonly headerMutations: HeaderMutations;
   readonly validateClusters: boolean;
   readonly ignorePortInHostMatching: boolean;
@@ -524,6 +526,8 @@ export interface Secret {
 export interface Snapshot {
   readonly listeners: ReadonlyMap<string, Listener>;
   readonly routes: ReadonlyMap<string, RouteConfiguration>;
+  /** By resource name, `<route configuration>/<host>`: those that VHDS brought. */
+  readonly virtualHosts: ReadonlyMap<string, VirtualHost>;
   readonly clusters: ReadonlyMap<string, Cluster>;
   /** By EDS service name. */
   readonly endpoints: ReadonlyMap<string, LoadAssignment>;
@@ -533,6 +537,7 @@ export interface Snapshot {
 export const EMPTY_SNAPSHOT: Snapshot = {
   listeners: new Map(),
   routes: new Map(),
+  virtualHosts: new Map(),
   clusters: new Map(),
   endpoints: new Map(),
   secrets: new Map(),

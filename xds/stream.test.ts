@@ -60,6 +60,19 @@ for (const mode of ['delta', 'sotw'] as const) {
   });
 }
 
+test('long messages go past grpc-js, and short ones and the status of the end come after them', async () => {
+  const plane = await controlPlane([testResource(CLUSTER_TYPE, 'a', 'x'.repeat(100_000))]);
+  const { client, has } = sidecar(plane.target, 'delta');
+  client.subscribe(CLUSTER_TYPE, ['*']);
+  await until(() => (has(CLUSTER_TYPE, 'a')?.length ?? 0) > 100_000, 'the long one came');
+  plane.publish([testResource(CLUSTER_TYPE, 'a', 'short')]);
+  await until(() => has(CLUSTER_TYPE, 'a')?.endsWith('short') === true, 'the short one came');
+  plane.publish([testResource(CLUSTER_TYPE, 'a', 'y'.repeat(200_000))]);
+  await until(() => has(CLUSTER_TYPE, 'a')?.endsWith('y') === true, 'another long one came');
+  for (const stream of plane.streams) stream.close(9, 'this is the end');
+  await until(() => client.connection.error.includes('this is the end'), 'the status came');
+});
+
 test('a client that does not settle gets no second update until it does, and then the newest state alone', async () => {
   const plane = await controlPlane([testResource(CLUSTER_TYPE, 'a', '0')]);
   const held: ClientUpdate[] = [];

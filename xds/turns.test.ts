@@ -4,13 +4,13 @@ import { Turns } from './turns.ts';
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-test('tasks are done in slices of ten milliseconds, in order, each once', async () => {
+test('tasks are done in slices of five milliseconds, in order, each once', async () => {
   const clock = new ManualClock();
   const turns = new Turns(clock);
   const done: number[] = [];
   const tasks = Array.from({ length: 10 }, (_, index) => ({
     turn: () => {
-      clock.advance(4);
+      clock.advance(2);
       done.push(index);
     },
   }));

@@ -1,8 +1,6 @@
 /** Work for many streams, done a slice at a time, so that a thousand pushes do not stop timers, health checks and requests. */
 import type { Clock } from '../lib/clock.ts';
-
-/** One slice; an event loop that is late by this much is not felt. */
-const SLICE_MS = 10;
+import { SLICE_MS } from '../lib/slices.ts';
 
 export interface Task {
   /** Must not throw: it handles its own errors. */

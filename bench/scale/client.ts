@@ -12,6 +12,7 @@ export class ApiClient {
   readonly #agent = new Agent({ connections: 32, pipelining: 1, headersTimeout: 120_000, bodyTimeout: 120_000 });
   readonly #api: string;
   readonly #metrics: string;
+  #loopDelayMsMax = 0;
 
   constructor(controlPlane: ControlPlaneProcess) {
     this.#api = controlPlane.api;
@@ -52,7 +53,17 @@ export class ApiClient {
     const { body } = await request(this.#metrics, { dispatcher: this.#agent });
     const text = await body.text();
     const value = (name: string): number => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1] ?? Number.NaN);
-    return { loopDelayMsMax: value('nodejs_eventloop_lag_max_seconds') * 1_000, proxies: value('pilot_xds') };
+    const loopDelayMsMax = value('nodejs_eventloop_lag_max_seconds') * 1_000;
+    this.#loopDelayMsMax = Math.max(this.#loopDelayMsMax, loopDelayMsMax);
+    return { loopDelayMsMax, proxies: value('pilot_xds') };
+  }
+
+  /** Longest delay of the event loop since this was asked for the last time, whoever asked for metrics in between. */
+  async loopDelayMsMax(): Promise<number> {
+    await this.metrics();
+    const longestMs = this.#loopDelayMsMax;
+    this.#loopDelayMsMax = 0;
+    return Math.round(longestMs);
   }
 
   async close(): Promise<void> {

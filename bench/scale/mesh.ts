@@ -1,6 +1,7 @@
 /** The mesh that the scale bench runs with: services in ten namespaces, ten instances each, all with sidecars; the first of each is written by the API. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { stringify } from 'yaml';
 
 export interface MeshSize {
   readonly services: number;
@@ -34,16 +35,19 @@ export function apiInstance(service: number, weight: number): Document {
 export const apiInstancePath = (service: number): string =>
   `/api/v1/resources/workloads/${namespaceOf(service)}/${instanceName(service, 0)}`;
 
+/** How a file looks: as a program writes it, JSON on a line for each document, or as a person does. */
+export type FileStyle = 'json' | 'block';
+
 /** Writes what does not change as YAML files (JSON is YAML), a hundred services a file. */
-export function writeMesh(directory: string, size: MeshSize): void {
+export function writeMesh(directory: string, size: MeshSize, style: FileStyle = 'json'): void {
   for (let from = 0; from < size.services; from += 100) {
     const documents: Document[] = [];
     for (let service = from; service < Math.min(size.services, from + 100); service++) {
       documents.push(serviceOf(service));
       for (let instance = 1; instance < size.endpoints / size.services; instance++) documents.push(instanceOf(service, instance, 1));
     }
-    const text = documents.map((document) => JSON.stringify(document)).join('\n---\n');
-    writeFileSync(join(directory, `services-${String(from).padStart(5, '0')}.yaml`), `${text}\n`);
+    const texts = documents.map((document) => (style === 'json' ? `${JSON.stringify(document)}\n` : stringify(document)));
+    writeFileSync(join(directory, `services-${String(from).padStart(5, '0')}.yaml`), texts.join('---\n'));
   }
 }
 

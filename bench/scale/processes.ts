@@ -48,6 +48,7 @@ export function startControlPlane(options: {
     ['--metrics', ports.metrics],
   ].flatMap(([option, port]) => [String(option), `127.0.0.1:${port}`]);
   const args = [
+    ...scriptFlags(),
     ...options.nodeFlags,
     MESHWORK,
     'control-plane',

@@ -35,6 +35,8 @@ export interface ApiContext {
   readonly world: Watch<World>;
   /** Every resource of every source. */
   readonly resources: () => readonly Resource[];
+  /** The one of `kind namespace/name`. */
+  readonly resource: (kindAndKey: string) => Resource | undefined;
   readonly api: ApiSource;
   readonly registrations: Registrations;
   readonly proxies: Proxies;

@@ -60,9 +60,8 @@ export const resources: Area = (app, context) => {
     },
     (request, reply) => {
       const parsed = parsedBody(request);
-      const known = new Map(context.resources().map((resource) => [resourceKey(resource), resource]));
       for (const resource of parsed) {
-        const there = context.api.get(resourceKey(resource)) ?? known.get(resourceKey(resource));
+        const there = find(context, { kind: resource.kind, ...resource.metadata });
         if (there !== undefined)
           throw new ApiProblem(409, `${nameOf(resourceKey(resource))} exists already${fromWhere(there)}; replace it with PUT and If-Match`);
       }
@@ -79,7 +78,10 @@ export const resources: Area = (app, context) => {
     '/api/v1/resources/:kind/:namespace/:name',
     { schema: doc({ tag: 'resources', summary: 'One resource as it was written, with its entity tag.', path: PATH }) },
     (request, reply) => {
-      const resource = required(context, request.params);
+      const { kind } = kindOf(request.params.kind);
+      // A reader is told what is stored, not what is about to be.
+      const stored = context.api.get(`${kind}/${request.params.namespace}/${request.params.name}`);
+      const resource = stored ?? required(context, request.params);
       const etag = etagOf(resource);
       reply.header('etag', etag);
       if (tags(request.headers['if-none-match']).includes(etag)) {
@@ -123,7 +125,7 @@ export const resources: Area = (app, context) => {
   );
 };
 
-function put(context: ApiContext, request: FastifyRequest<Path>, reply: FastifyReply): unknown {
+function put(context: ApiContext, request: FastifyRequest<Path>, reply: FastifyReply): Promise<unknown> {
   const { namespace, name } = request.params;
   const { kind } = kindOf(request.params.kind);
   const parsed = parsedBody(request);
@@ -134,7 +136,7 @@ function put(context: ApiContext, request: FastifyRequest<Path>, reply: FastifyR
     throw new ApiProblem(400, `the path names ${kind} ${namespace}/${name}, the body ${nameOf(key)}`, [
       { field: 'metadata.name', message: 'must be as in the path' },
     ]);
-  const there = find(context, kind, namespace, name);
+  const there = find(context, { kind, namespace, name });
   if (there !== undefined) {
     if (tags(request.headers['if-none-match']).includes('*')) throw new ApiProblem(412, `${nameOf(key)} exists already${fromWhere(there)}`);
     ownedByApi(there);
@@ -151,8 +153,14 @@ function put(context: ApiContext, request: FastifyRequest<Path>, reply: FastifyR
   );
 }
 
-/** Everything up to the store runs in one turn of the event loop, so nobody writes between the check and the write. */
-function answer(context: ApiContext, request: FastifyRequest, reply: FastifyReply, edits: readonly Edit[], action: string): unknown {
+/** Check and write run in one turn of the event loop, so nobody writes in between; the answer waits for the store. */
+async function answer(
+  context: ApiContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  edits: readonly Edit[],
+  action: string,
+): Promise<unknown> {
   const { dryRun } = checked(writeQuery, request.query, 'query');
   const named = edits.map((edit) => {
     if ('delete' in edit) return { resource: nameOf(edit.delete), action };
@@ -161,7 +169,7 @@ function answer(context: ApiContext, request: FastifyRequest, reply: FastifyRepl
   if (dryRun === 'true' || dryRun === '') {
     return { dryRun: true, resources: named, ...preview(context, edits) };
   }
-  const changeId = context.api.write(edits);
+  const changeId = await context.api.write(edits);
   context.log.info('Resources were written by the API.', { change: changeId, action, resources: named.map((entry) => entry.resource) });
   reply.header('meshwork-change', changeId);
   const first = edits[0];
@@ -218,15 +226,17 @@ function kindOf(word: string): Kind {
   return found;
 }
 
-/** What the API wrote wins over other sources of the same name, as in the catalog's order of sources. */
-function find(context: ApiContext, kind: string, namespace: string, name: string): Resource | undefined {
-  const key = `${kind}/${namespace}/${name}`;
-  return context.api.get(key) ?? context.resources().find((resource) => resourceKey(resource) === key);
+/** What the API wrote wins over other sources of the same name. The catalog may still have what the API has deleted. */
+function find(context: ApiContext, { kind, namespace, name }: Path['Params']): Resource | undefined {
+  const written = context.api.upcoming(`${kind}/${namespace}/${name}`);
+  if (written !== undefined) return written;
+  const other = context.resource(`${kind} ${namespace}/${name}`);
+  return other?.origin.source === 'api' ? undefined : other;
 }
 
 function required(context: ApiContext, params: Path['Params']): Resource {
   const { kind } = kindOf(params.kind);
-  const resource = find(context, kind, params.namespace, params.name);
+  const resource = find(context, { ...params, kind });
   if (resource === undefined) throw new ApiProblem(404, `there is no ${kind} ${params.namespace}/${params.name}`);
   return resource;
 }

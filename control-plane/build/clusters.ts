@@ -59,6 +59,11 @@ export function outboundClusters(world: World): readonly Cluster[] {
   return all;
 }
 
+/** Makes and keeps the clusters of one service: a step towards the list of all. */
+export function prepareClusters(world: World, service: ServiceModel): void {
+  clustersOf(service, backendPolicyOf(world.policies, service)?.spec, world.mesh);
+}
+
 function clustersOf(service: ServiceModel, spec: Spec, mesh: MeshSettings): readonly Cluster[] {
   const before = kept.get(service.ports);
   const same = before !== undefined && before.mesh === mesh && before.spec === spec && sameIdentities(before.service, service);

@@ -51,6 +51,11 @@ function placesThatMatter(world: World): readonly Locality[] {
   return [...found.values()];
 }
 
+/** Makes and keeps the load assignments of one service as a caller at `from` sees them: a step towards the list of all. */
+export function prepareEndpoints(world: World, service: ServiceModel, from: Locality): void {
+  assignmentsOf(service, backendPolicyOf(world.policies, service)?.spec, world.mesh, from);
+}
+
 function assignmentsOf(
   service: ServiceModel,
   spec: BackendPolicySpec | undefined,

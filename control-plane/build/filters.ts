@@ -4,7 +4,8 @@ import type { ExtensionConfig, HttpConnectionManager, HttpFilterConfig, Json, Js
 import type { AuthorizationPolicySpec } from '../kinds/authorization-policy.ts';
 import type { FaultInjectionSpec } from '../kinds/fault-injection.ts';
 import type { RateLimitSpec } from '../kinds/rate-limit.ts';
-import type { MeshSettings } from '../world.ts';
+import type { MeshSettings, Node } from '../world.ts';
+import { isLazy } from './on-demand.ts';
 import { TRACING_CLUSTER } from './names.ts';
 import type { Policy } from './policies.ts';
 import { rbacRules } from './rbac.ts';
@@ -22,6 +23,19 @@ export const FORWARD_PROXY_FILTER: HttpFilterConfig = {
   disabled: false,
   isOptional: true,
 };
+
+/** Asks for routes and clusters that are not there yet, before any filter looks at the route. */
+const ON_DEMAND_FILTER: HttpFilterConfig = {
+  name: 'envoy.filters.http.on_demand',
+  type: 'envoy.extensions.filters.http.on_demand.v3.OnDemand',
+  config: { odcds: { source: { ads: {}, resourceApiVersion: 'V3' }, timeout: '5s' } },
+  disabled: false,
+  isOptional: false,
+};
+
+export function onDemandFilters(node: Node): readonly HttpFilterConfig[] {
+  return isLazy(node) ? [ON_DEMAND_FILTER] : [];
+}
 
 export function faultConfig(spec: FaultInjectionSpec): [string, ExtensionConfig] {
   const config: Record<string, Json> = {};

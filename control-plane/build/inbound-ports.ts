@@ -62,7 +62,8 @@ export function servicesOf(world: World, workloadKey: string): readonly ServiceM
 
 const workloads = new WeakMap<ServiceModel, readonly string[]>();
 
-function workloadsOf(service: ServiceModel): readonly string[] {
+/** Instances of a service, by key `namespace/name`; kept for as long as the service stays the same object. */
+export function workloadsOf(service: ServiceModel): readonly string[] {
   let keys = workloads.get(service);
   if (keys === undefined) {
     keys = [...new Set(service.endpoints.flatMap((endpoint) => endpoint.workload ?? []))];

@@ -16,7 +16,7 @@ import type { Node, World, WorkloadModel } from '../world.ts';
 import { applicationCluster } from './clusters.ts';
 import { BUFFER_BYTES_MAX, DEFAULT_CONNECTION_MANAGER, defaultRetry, ROUTER_FILTER } from './defaults.ts';
 import { canonicalOf } from './endpoints.ts';
-import { accessLogs, FAULT_FILTER, FORWARD_PROXY_FILTER, tracing } from './filters.ts';
+import { accessLogs, FAULT_FILTER, FORWARD_PROXY_FILTER, onDemandFilters, tracing } from './filters.ts';
 import { MATCH_ALL } from './gateway-match.ts';
 import { forwardTo, weighted } from './gateway-action.ts';
 import { overridesFor, portPolicies, sharedFilters } from './inbound-policies.ts';
@@ -41,7 +41,7 @@ export function outboundListener(world: World, node: Node): Listener {
     ...DEFAULT_CONNECTION_MANAGER,
     statPrefix: 'outbound',
     rdsName: OUTBOUND_ROUTES,
-    httpFilters: [...faults, ...forward, ROUTER_FILTER],
+    httpFilters: [...onDemandFilters(node), ...faults, ...forward, ROUTER_FILTER],
     accessLogs: accessLogs(mesh),
     tracing: tracing(mesh, serviceNameOf(world, node)),
     upgradeTypes: ['websocket', 'connect'],
@@ -119,7 +119,8 @@ function inboundManager(
     ...DEFAULT_CONNECTION_MANAGER,
     statPrefix: 'inbound',
     routeConfig,
-    httpFilters: [...filters, ROUTER_FILTER],
+    // An Envoy that asks for clusters by name asks for the application's own, too.
+    httpFilters: [...(node.flavour === 'envoy' ? onDemandFilters(node) : []), ...filters, ROUTER_FILTER],
     accessLogs: accessLogs(world.mesh),
     tracing: tracing(world.mesh, serviceNameOf(world, node)),
     ...(onPaths ? { mergeSlashes: true, pathWithEscapedSlashes: 'REJECT_REQUEST' as const } : {}),

@@ -15,6 +15,7 @@ import { faultConfig } from './filters.ts';
 import { byPrecedence, grpcMatch, httpMatch, MATCH_ALL } from './gateway-match.ts';
 import { FAILING_ACTION, type FindBackend, forwardTo, hashPoliciesOf, planRule, type RouteDefaults, weighted } from './gateway-action.ts';
 import { aliases, hostOf, OUTBOUND_ROUTES, outboundCluster, PASSTHROUGH_CLUSTER } from './names.ts';
+import { plainPort, RoutesOnDemand } from './on-demand.ts';
 import { backendPolicyOf, policyIndex } from './policies.ts';
 
 const NO_CONFIG: ReadonlyMap<string, ExtensionConfig> = new Map();
@@ -26,15 +27,47 @@ export function outboundRoutes(world: World, clientNamespace: string, flavour: N
   const key = `${flavour} ${clientNamespace}`;
   let configuration = table.byClient.get(key);
   if (configuration === undefined) {
-    configuration = makeRoutes({
-      world,
-      clientNamespace,
-      attached: attachments(world),
-      defaults: { timeoutMs: world.mesh.requestTimeoutMs, retry: defaultRetry(flavour, 'outbound') },
-    });
+    configuration = makeRoutes(makingOf(world, clientNamespace, flavour));
     table.byClient.set(key, configuration);
   }
   return configuration;
+}
+
+/** The same for a client that asks for each host by name: nothing is made before somebody asks. Kept as long as the whole table would be. */
+export function outboundRoutesOnDemand(world: World, clientNamespace: string, flavour: Node['flavour']): RoutesOnDemand {
+  const table = tableOf(world);
+  const key = `${flavour} ${clientNamespace}`;
+  let routes = table.onDemand.get(key);
+  if (routes === undefined) {
+    // The world of the moment when a host is asked for: an older one would be kept alive with all its endpoints.
+    const making: Making = {
+      ...makingOf(world, clientNamespace, flavour),
+      get world() {
+        return table.world;
+      },
+    };
+    routes = new RoutesOnDemand({
+      world: () => table.world,
+      clientNamespace,
+      parent: { ...configurationOf([]), vhds: true },
+      make: (service, port) => virtualHost(making, service, port),
+      catchAll: catchAllHost(making),
+      // Envoy asks for no host that anything matches, so the way out of the mesh is told host by host.
+      namesEveryHost: flavour === 'envoy',
+    });
+    table.onDemand.set(key, routes);
+  }
+  return routes;
+}
+
+function makingOf(world: World, clientNamespace: string, flavour: Node['flavour']): Making {
+  return {
+    world,
+    flavour,
+    clientNamespace,
+    attached: attachments(world),
+    defaults: { timeoutMs: world.mesh.requestTimeoutMs, retry: defaultRetry(flavour, 'outbound') },
+  };
 }
 
 interface Table {
@@ -42,6 +75,7 @@ interface Table {
   world: World;
   /** By flavour and namespace. */
   readonly byClient: Map<string, RouteConfiguration>;
+  readonly onDemand: Map<string, RoutesOnDemand>;
 }
 const tables = new WeakMap<readonly Resource[], Table>();
 
@@ -51,7 +85,7 @@ function tableOf(world: World): Table {
     known.world = world;
     return known;
   }
-  const table: Table = { world, byClient: new Map() };
+  const table: Table = { world, byClient: new Map(), onDemand: new Map() };
   tables.set(world.httpRoutes, table);
   return table;
 }
@@ -67,6 +101,7 @@ function sameRouting(left: World, right: World): boolean {
 /** What making one table needs all the way down. */
 interface Making {
   readonly world: World;
+  readonly flavour: Node['flavour'];
   readonly clientNamespace: string;
   readonly attached: Attachments;
   readonly defaults: RouteDefaults;
@@ -76,9 +111,12 @@ function makeRoutes(making: Making): RouteConfiguration {
   const { world } = making;
   const virtualHosts: VirtualHost[] = [];
   for (const service of world.services.values()) {
-    for (const port of service.ports) virtualHosts.push(virtualHost(making, service, port));
+    for (const port of service.ports) virtualHosts.push(keptVirtualHost(making, service, port));
   }
-  virtualHosts.push(world.mesh.outboundPassthrough ? passthrough(making) : blocked());
+  return configurationOf([...virtualHosts, catchAllHost(making)]);
+}
+
+function configurationOf(virtualHosts: readonly VirtualHost[]): RouteConfiguration {
   return {
     name: OUTBOUND_ROUTES,
     virtualHosts,
@@ -90,14 +128,39 @@ function makeRoutes(making: Making): RouteConfiguration {
   };
 }
 
+interface KeptHosts {
+  readonly mesh: World['mesh'];
+  readonly policies: World['policies'];
+  /** By flavour, port, and namespace of the client where that makes a difference. */
+  readonly byClient: Map<string, VirtualHost>;
+}
+/** By the ports of the service. What no route is attached to is made of the service, the settings and the policies alone. */
+const keptHosts = new WeakMap<ServiceModel['ports'], KeptHosts>();
+
+/** The same object for all clients that see the service alike, and for as long as nothing that it is made of changes: it is encoded once. */
+function keptVirtualHost(making: Making, service: ServiceModel, port: Port): VirtualHost {
+  const { world, flavour, clientNamespace } = making;
+  if (port.protocol !== 'tcp' && applicable(making, service, port).length > 0) return virtualHost(making, service, port);
+  let kept = keptHosts.get(service.ports);
+  if (kept === undefined || kept.mesh !== world.mesh || kept.policies !== world.policies) {
+    kept = { mesh: world.mesh, policies: world.policies, byClient: new Map() };
+    keptHosts.set(service.ports, kept);
+  }
+  // Only neighbours know a service by its bare name.
+  const key = `${flavour} ${port.port} ${clientNamespace === service.namespace ? clientNamespace : ''}`;
+  let host = kept.byClient.get(key);
+  if (host === undefined) {
+    host = virtualHost(making, service, port);
+    kept.byClient.set(key, host);
+  }
+  return host;
+}
+
 function virtualHost(making: Making, service: ServiceModel, port: Port): VirtualHost {
   const { world, clientNamespace } = making;
   const names = aliases(service, world.mesh, clientNamespace);
   const domains = names.map((name) => `${name}:${port.port}`);
-  // Without a port a name means port 80, and where the service has none, its only or first HTTP port.
-  const plain =
-    service.ports.find((entry) => entry.port === 80) ?? service.ports.find((entry) => entry.protocol !== 'tcp') ?? service.ports[0];
-  if (plain === port) domains.push(...names);
+  if (plainPort(service) === port) domains.push(...names);
   const faults = policyIndex(world.policies).faults.get(`${service.namespace}/${service.name}`) ?? [];
   return {
     name: `${hostOf(service, world.mesh)}:${port.port}`,
@@ -211,6 +274,10 @@ function connectRoute(cluster: string, defaults: RouteDefaults): Route {
   const action = forwardTo([weighted(cluster, 1)], { ...defaults, timeoutMs: 0 });
   const upgradeConfigs = [{ type: 'connect', enabled: true, terminates: true as const }];
   return route('tunnel', { ...MATCH_ALL, path: { kind: 'connect' } }, { kind: 'forward', ...action, upgradeConfigs });
+}
+
+function catchAllHost(making: Making): VirtualHost {
+  return making.world.mesh.outboundPassthrough ? passthrough(making) : blocked();
 }
 
 function passthrough({ defaults }: Making): VirtualHost {

@@ -1,20 +1,19 @@
-/** What a sidecar or an Envoy gets. Its listeners are kept for as long as nothing that they are made of changes, its lists are those of its neighbours. */
+/** What a sidecar or an Envoy gets. Its listeners are kept for as long as nothing that they are made of changes; its lists are those of its neighbours. */
 import type { Cluster, JsonObject, Listener, RouteConfiguration } from '../../xds/snapshot.ts';
 import type { MeshSettings, Node, NodeResources, Resource, ServiceModel, World, WorkloadModel } from '../world.ts';
 import { outboundClusters } from './clusters.ts';
 import { outboundEndpoints } from './endpoints.ts';
-import { servicesOf } from './inbound-ports.ts';
+import { applicationPorts, servicesOf } from './inbound-ports.ts';
 import { inboundListener, outboundListener } from './listeners.ts';
-import { outboundRoutes } from './routes.ts';
+import { isLazy } from './on-demand.ts';
+import { outboundRoutes, outboundRoutesOnDemand } from './routes.ts';
 
 export function sidecarResources(world: World, node: Node): NodeResources {
   const { listeners, clusters } = ownParts(world, node);
-  return {
-    listeners,
-    routes: listOf(outboundRoutes(world, node.namespace, node.flavour)),
-    clusters: joined(clusters, outboundClusters(world)),
-    endpoints: outboundEndpoints(world, node.locality),
-  };
+  const shared = { listeners, clusters: joined(clusters, outboundClusters(world)), endpoints: outboundEndpoints(world, node.locality) };
+  if (!isLazy(node)) return { ...shared, routes: listOf(outboundRoutes(world, node.namespace, node.flavour)) };
+  const virtualHosts = outboundRoutesOnDemand(world, node.namespace, node.flavour);
+  return { ...shared, routes: listOf(virtualHosts.configuration), virtualHosts };
 }
 
 /** All that the listeners of a node are made of, and what was made. */
@@ -24,33 +23,45 @@ interface OwnParts {
   readonly policies: readonly Resource[];
   readonly workload: WorkloadModel | undefined;
   readonly services: readonly ServiceModel[];
+  /** All that the listeners take from workload and services, as JSON. */
+  readonly ports: string;
   readonly listeners: readonly Listener[];
   readonly clusters: readonly Cluster[];
 }
 
-/** By the workload, so that a proxy that comes back finds them; by the metadata of a node that the world does not know, one object per stream. */
+/**
+ * By the workload, so that a proxy that comes back finds them; and by the metadata of the node, which is one object per stream and stays
+ * when the workload changes in what is of no concern here: its weight, its health.
+ */
 const kept = new WeakMap<WorkloadModel | JsonObject, OwnParts>();
 
 function ownParts(world: World, node: Node): Pick<OwnParts, 'listeners' | 'clusters'> {
-  const { mesh, policies } = world;
   const workload = node.workload === undefined ? undefined : world.workloads.get(node.workload);
   const services = node.workload === undefined ? [] : servicesOf(world, node.workload);
-  const before = kept.get(workload ?? node.metadata);
-  const same =
-    before !== undefined &&
-    before.mesh === mesh &&
-    before.policies === policies &&
-    before.workload === workload &&
-    before.services.length === services.length &&
-    before.services.every((service, index) => service === services[index]) &&
-    sameNode(before.node, node);
-  if (same) return before;
+  const before = kept.get(node.metadata) ?? (workload === undefined ? undefined : kept.get(workload));
+  const known = before !== undefined && sameWorld(before, world) && sameNode(before.node, node) ? before : undefined;
+  if (known?.workload === workload && known !== undefined && sameList(known.services, services)) return known;
+  const ports = JSON.stringify(applicationPorts(world, workload, node));
+  const own = { node, mesh: world.mesh, policies: world.policies, workload, services, ports };
+  const same = known !== undefined && known.ports === ports && (known.workload === undefined) === (workload === undefined);
+  const made: OwnParts = same ? { ...own, listeners: known.listeners, clusters: known.clusters } : { ...own, ...makeParts(world, node) };
+  kept.set(node.metadata, made);
+  if (workload !== undefined) kept.set(workload, made);
+  return made;
+}
+
+function makeParts(world: World, node: Node): Pick<OwnParts, 'listeners' | 'clusters'> {
   const inbound = inboundListener(world, node);
   const outbound = outboundListener(world, node);
-  const listeners = inbound === undefined ? [outbound] : [inbound.listener, outbound];
-  const made: OwnParts = { node, mesh, policies, workload, services, listeners, clusters: inbound?.clusters ?? [] };
-  kept.set(workload ?? node.metadata, made);
-  return made;
+  return { listeners: inbound === undefined ? [outbound] : [inbound.listener, outbound], clusters: inbound?.clusters ?? [] };
+}
+
+function sameWorld(parts: OwnParts, { mesh, policies }: World): boolean {
+  return parts.mesh === mesh && parts.policies === policies;
+}
+
+function sameList<T>(left: readonly T[], right: readonly T[]): boolean {
+  return left.length === right.length && left.every((item, index) => item === right[index]);
 }
 
 function sameNode(left: Node, right: Node): boolean {

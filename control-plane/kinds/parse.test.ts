@@ -42,6 +42,33 @@ items:
     ]);
   });
 
+  test('documents of a program and of a person stand in one file, each with its line, and so do their problems', () => {
+    const machine = (name: string, port = 80): string =>
+      JSON.stringify({ apiVersion: 'v1', kind: 'Service', metadata: { name }, spec: { ports: [{ port }] } });
+    const person = 'apiVersion: v1\nkind: Service\nmetadata:\n  name: p\nspec:\n  ports:\n    - port: 0\n';
+    const parts = [machine('a'), person, machine('b'), machine('c', -1), machine('d')];
+    for (const newline of ['\n', '\n\n']) {
+      const text = parts.join(`${newline}---\n`);
+      const { resources } = parseResources(text, ORIGIN);
+      const lineOf = (part: string): number => text.slice(0, text.indexOf(part)).split('\n').length;
+      expect(resources.map(({ metadata, origin }) => [metadata.name, origin.line, origin.column])).toEqual([
+        ['a', 1, 1],
+        ['b', lineOf(parts[2]!), 1],
+        ['d', lineOf(parts[4]!), 1],
+      ]);
+      expect(problemsOf(text).map((line) => line.split(' ')[0])).toEqual([
+        `a.yaml:${lineOf(person) + 6}:13`,
+        `a.yaml:${lineOf(parts[3]!)}:${parts[3]!.indexOf('-1') + 1}`,
+      ]);
+    }
+  });
+
+  test('a directive belongs to the document behind its line of dashes', () => {
+    const text = `%YAML 1.2\n---\n{ apiVersion: v1, kind: Service, metadata: { name: a }, spec: {} }\n`;
+    expect(problemsOf(text)).toEqual([]);
+    expect(parseResources(text, ORIGIN).resources.map(({ origin }) => origin.line)).toEqual([3]);
+  });
+
   test('a resource carries its spec as written, without defaults', () => {
     const { resources } = parseResources(
       '{ apiVersion: v1, kind: Service, metadata: { name: a }, spec: { ports: [{ port: 80 }] } }',

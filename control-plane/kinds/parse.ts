@@ -1,5 +1,6 @@
 /** From the text of a file or an API write to resources and problems, each problem with its line and column. */
-import { type Document, isAlias, isMap, isPair, isScalar, isSeq, LineCounter, type Node, parseAllDocuments } from 'yaml';
+import { Composer, type Document, isAlias, isMap, isPair, isScalar, isSeq, LineCounter, type Node, Parser } from 'yaml';
+import { atOnce } from '../../lib/slices.ts';
 import type { Origin, Problem, Resource } from '../world.ts';
 import { type Finding, judge, type Path, problemOf } from './validate.ts';
 
@@ -21,37 +22,77 @@ export interface Parsed {
  * Duplicate keys, more than 10 MiB, and nesting deeper than 64 are refused. Never throws.
  */
 export function parseResources(text: string, origin: Origin): Parsed {
-  const refused = refusal(text);
-  if (refused !== undefined) return { resources: [], problems: [{ origin, resource: '', field: '', message: refused }] };
-  const machine = fromMachine(text, origin);
-  if (machine !== undefined) return { resources: [machine], problems: [] };
+  return atOnce(readResources(text, origin));
+}
+
+/** The same in small steps, with a pause after each document: take as many as time allows. Nothing of a document is held once it is read. */
+export function* readResources(text: string, origin: Origin): Generator<void, Parsed> {
+  const refused = yield* refusal(text);
+  if (refused !== undefined) return nothingBut(origin, refused);
   const resources: Resource[] = [];
   const problems: Problem[] = [];
-  const lines = new LineCounter();
-  const place = (offset: number): Origin => {
-    const at = lines.linePos(offset);
-    return { ...origin, line: at.line, column: at.col };
-  };
-  let documents: Document.Parsed[];
-  try {
-    documents = [
-      ...parseAllDocuments(text, {
-        lineCounter: lines,
-        prettyErrors: false,
-        merge: true,
-        strict: true,
-        uniqueKeys: true,
-        logLevel: 'error',
-      }),
-    ];
-  } catch (error) {
-    // The parser recurses: what it cannot hold ends here, whatever it is.
-    return { resources, problems: [{ origin, resource: '', field: '', message: `cannot be read as YAML: ${messageOf(error)}` }] };
+  let documents = 0;
+  let line = 1;
+  for (const part of partsOf(text)) {
+    const machine = fromMachine(part.endsWith('\n') ? part.slice(0, -1) : part, { ...origin, line, column: 1 });
+    if (machine !== undefined) {
+      resources.push(machine);
+      documents += 1;
+      yield;
+    } else {
+      const lines = new LineCounter();
+      const place = (offset: number): Origin => {
+        const at = lines.linePos(offset);
+        return { ...origin, line: line - 1 + at.line, column: at.col };
+      };
+      try {
+        for (const document of documentsOf(part, lines)) {
+          documents += 1;
+          if (documents > DOCUMENTS_MAX) break;
+          readDocument(document, place, resources, problems);
+          yield;
+        }
+      } catch (error) {
+        // The parser recurses: what it cannot hold ends here, whatever it is.
+        return nothingBut(origin, `cannot be read as YAML: ${messageOf(error)}`);
+      }
+    }
+    line += linesOf(part) + 1;
+    if (documents > DOCUMENTS_MAX) return nothingBut(origin, `must hold at most ${DOCUMENTS_MAX} documents`);
   }
-  if (documents.length > DOCUMENTS_MAX)
-    return { resources, problems: [{ origin, resource: '', field: '', message: `must hold at most ${DOCUMENTS_MAX} documents` }] };
-  for (const document of documents) readDocument(document, place, resources, problems);
   return { resources, problems: problems.slice(0, PROBLEMS_MAX) };
+}
+
+function nothingBut(origin: Origin, message: string): Parsed {
+  return { resources: [], problems: [{ origin, resource: '', field: '', message }] };
+}
+
+const SEPARATOR = '\n---\n';
+
+/** The text between lines of three dashes, which no YAML can hold inside a document. A directive speaks of the document behind its line. */
+function* partsOf(text: string): Generator<string> {
+  if (text.startsWith('%') || text.includes('\n%')) {
+    yield text;
+    return;
+  }
+  let from = 0;
+  for (let at = text.indexOf(SEPARATOR); at !== -1; at = text.indexOf(SEPARATOR, from)) {
+    yield text.slice(from, at);
+    from = at + SEPARATOR.length;
+  }
+  yield text.slice(from);
+}
+
+function linesOf(text: string): number {
+  let lines = 1;
+  for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) lines += 1;
+  return lines;
+}
+
+/** One document after the other, each composed when it is asked for. */
+function documentsOf(text: string, lineCounter: LineCounter): Iterable<Document.Parsed> {
+  const composer = new Composer({ lineCounter, prettyErrors: false, merge: true, strict: true, uniqueKeys: true, logLevel: 'error' });
+  return composer.compose(new Parser(lineCounter.addNewLine).parse(text)) as Iterable<Document.Parsed>;
 }
 
 /**
@@ -67,7 +108,7 @@ function fromMachine(text: string, origin: Origin): Resource | undefined {
     return undefined;
   }
   if (JSON.stringify(value) !== text || listed(value)[0]?.path.length !== 0) return undefined;
-  const verdict = judge(value, { ...origin, line: 1, column: 1 });
+  const verdict = judge(value, origin);
   return verdict.findings.length === 0 ? verdict.resource : undefined;
 }
 
@@ -141,8 +182,11 @@ function nodeAt(document: Document.Parsed, path: Path): Node | undefined {
   return isMap(at) || isSeq(at) || isScalar(at) ? at : undefined;
 }
 
+/** A power of two: after this many characters there is a pause. */
+const LOOK_CHARS = 2 ** 20;
+
 /** What is refused before the parser sees it. */
-function refusal(text: string): string | undefined {
+function* refusal(text: string): Generator<void, string | undefined> {
   const bytes = Buffer.byteLength(text);
   if (bytes > TEXT_BYTES_MAX) return `must be at most ${TEXT_BYTES_MAX} bytes, received ${bytes}`;
   let open = 0;
@@ -150,6 +194,7 @@ function refusal(text: string): string | undefined {
   let atStart = true;
   for (let index = 0; index < text.length; index++) {
     const code = text.charCodeAt(index);
+    if ((index & (LOOK_CHARS - 1)) === LOOK_CHARS - 1) yield;
     if (code === 10) {
       atStart = true;
       indent = 0;

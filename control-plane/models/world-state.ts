@@ -52,17 +52,23 @@ export class WorldState {
     return this.#world;
   }
 
-  /** `sourceProblems`: what the sources say by themselves; they come first in the world's list. */
-  apply(changes: Changes, sourceProblems: readonly Problem[]): World {
+  /**
+   * `sourceProblems`: what the sources say by themselves; they come first in the world's list. Done in small steps, with a pause after each
+   * resource; nothing else may be applied before the last one, and until then `world` is the old one.
+   */
+  *apply(changes: Changes, sourceProblems: readonly Problem[]): Generator<void, World> {
     const before = this.#world;
     const dirty = new Set<string>();
     const workloads = new Map<string, WorkloadModel | undefined>();
     const touched = { routes: false, otherRoutes: false, policies: false, meshes: false, places: false };
-    for (const [key, resource] of changes) this.#take(key, resource, dirty, workloads, touched);
+    for (const [key, resource] of changes) {
+      this.#take(key, resource, dirty, workloads, touched);
+      yield;
+    }
 
     const mesh = touched.meshes ? meshSettings(first(this.#meshes)) : before.mesh;
     if (mesh.trustDomain !== before.mesh.trustDomain) for (const key of this.#services.keys()) dirty.add(key);
-    const services = patched(before.services, this.#rebuilt(dirty, mesh.trustDomain));
+    const services = patched(before.services, yield* this.#rebuilt(dirty, mesh.trustDomain));
     const httpRoutes = touched.routes ? sorted(this.#routes) : before.httpRoutes;
     const otherRoutes = touched.otherRoutes ? sorted(this.#otherRoutes) : before.otherRoutes;
     const policies = touched.policies ? sorted(this.#policies) : before.policies;
@@ -173,12 +179,13 @@ export class WorldState {
     return found;
   }
 
-  #rebuilt(dirty: ReadonlySet<string>, trustDomain: string): Map<string, ServiceModel | undefined> {
+  *#rebuilt(dirty: ReadonlySet<string>, trustDomain: string): Generator<void, Map<string, ServiceModel | undefined>> {
     const rebuilt = new Map<string, ServiceModel | undefined>();
     for (const key of dirty) {
       this.#serviceProblems.delete(key);
       const service = this.#services.get(key);
       rebuilt.set(key, service === undefined ? undefined : this.#serviceModel(key, service, trustDomain));
+      yield;
     }
     return rebuilt;
   }

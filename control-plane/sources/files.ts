@@ -5,7 +5,8 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
-import { parseResources } from '../kinds/parse.ts';
+import { inSlices } from '../../lib/slices.ts';
+import { readResources } from '../kinds/parse.ts';
 import type { Origin, Problem, Resource, Source, SourceState } from '../world.ts';
 import { createPushedSource } from './state.ts';
 
@@ -51,7 +52,7 @@ export function createFilesSource(paths: readonly string[], deps: FilesDeps): So
   return {
     name: 'files',
     async *watch(signal) {
-      const reader = new Reader(paths, deps.files ?? diskFiles);
+      const reader = new Reader(paths, deps.files ?? diskFiles, deps.clock);
       const output = createPushedSource('files', await reader.scan());
       let cancel = (): void => undefined;
       let scanning: Promise<void> | undefined;
@@ -105,14 +106,16 @@ export function createFilesSource(paths: readonly string[], deps: FilesDeps): So
 class Reader {
   readonly #paths: readonly string[];
   readonly #files: FileAccess;
+  readonly #clock: Clock;
   #held = new Map<string, HeldFile>();
   #failures: readonly Problem[] = [];
   state: SourceState = { resources: [], problems: [] };
   directories: ReadonlySet<string> = new Set();
 
-  constructor(paths: readonly string[], files: FileAccess) {
+  constructor(paths: readonly string[], files: FileAccess, clock: Clock) {
     this.#paths = paths;
     this.#files = files;
+    this.#clock = clock;
   }
 
   /** The same state object when nothing changed. */
@@ -167,11 +170,11 @@ class Reader {
       return before;
     }
     const hash = createHash('sha256').update(bytes).digest('base64');
-    return before?.hash === hash ? before : parsed(path, hash, bytes, before);
+    return before?.hash === hash ? before : inSlices(this.#clock, parsed(path, hash, bytes, before));
   }
 }
 
-function parsed(path: string, hash: string, bytes: Uint8Array, before: HeldFile | undefined): HeldFile {
+function* parsed(path: string, hash: string, bytes: Uint8Array, before: HeldFile | undefined): Generator<void, HeldFile> {
   const origin: Origin = { source: 'files', file: path };
   let text: string;
   try {
@@ -180,18 +183,27 @@ function parsed(path: string, hash: string, bytes: Uint8Array, before: HeldFile 
     const problem: Problem = { origin, resource: '', field: '', message: 'must be UTF-8 text' };
     return { hash, resources: before?.resources ?? [], whole: before?.whole ?? false, problems: [problem] };
   }
-  const result = parseResources(text, origin);
+  const result = yield* readResources(text, origin);
   const bad = result.problems.some((problem) => problem.severity !== 'warning');
   // A file is one change: half of an edit could send requests to what its other half was to make.
   if (bad && before?.whole === true) return { hash, resources: before.resources, whole: true, problems: result.problems };
-  return { hash, resources: reused(result.resources, before?.resources ?? []), whole: !bad, problems: result.problems };
+  return { hash, resources: yield* reused(result.resources, before?.resources ?? []), whole: !bad, problems: result.problems };
 }
 
 /** Resources that are the same to the letter and line keep their identity: the catalog skips them. */
-function reused(next: readonly Resource[], before: readonly Resource[]): readonly Resource[] {
+function* reused(next: readonly Resource[], before: readonly Resource[]): Generator<void, readonly Resource[]> {
   if (before.length === 0) return next;
-  const known = new Map(before.map((resource) => [JSON.stringify(resource), resource]));
-  return next.map((resource) => known.get(JSON.stringify(resource)) ?? resource);
+  const known = new Map<string, Resource>();
+  for (const resource of before) {
+    known.set(JSON.stringify(resource), resource);
+    yield;
+  }
+  const kept: Resource[] = [];
+  for (const resource of next) {
+    kept.push(known.get(JSON.stringify(resource)) ?? resource);
+    yield;
+  }
+  return kept;
 }
 
 /** One watch per directory; a directory that cannot be watched is looked at by the sweep alone. */

@@ -27,8 +27,8 @@ export const SOURCES = {
     const handle = observeSource(createFilesSource(files, { clock, log }), noting('files'));
     return { source: handle, handle };
   },
-  api: ({ store, noting }: SourceDeps) => {
-    const handle = createApiSource({ store, change: noting('api') });
+  api: ({ clock, store, noting }: SourceDeps) => {
+    const handle = createApiSource({ clock, store, change: noting('api') });
     return { source: handle.source, handle };
   },
   registrations: (deps: SourceDeps) => {

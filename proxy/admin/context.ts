@@ -10,7 +10,7 @@ import type { DumpEntry, DumpSource } from './config-dump.ts';
 import type { Parts } from '../assemble.ts';
 import type { Kind, StoredResource } from '../resource-store.ts';
 import type { Bootstrap } from '../../xds/bootstrap.ts';
-import type { JsonObject, RouteConfiguration, Secret } from '../../xds/snapshot.ts';
+import type { Json, JsonObject, RouteConfiguration, Secret } from '../../xds/snapshot.ts';
 
 export interface AdminActions extends Pick<AdminContext, 'drainListeners' | 'quit'> {}
 
@@ -72,7 +72,7 @@ function dumpSource(parts: Parts, bootstrap: Bootstrap): DumpSource {
     clusters: entries('clusters', (name, value) => inForce.clusters.get(name) === value),
     endpoints: [...entries('endpoints', () => true), ...inlineEndpoints(parts)],
     listeners: entries('listeners', (name, value) => inForce.listeners.get(name) === value),
-    routes: [...entries('routes', () => true), ...inlineRoutes(parts)],
+    routes: [...entries('routes', () => true).map((entry) => withVirtualHosts(entry, parts)), ...inlineRoutes(parts)],
     secrets: [...entries('secrets', () => true), ...missingSecretEntries(parts)],
   };
 }
@@ -84,6 +84,23 @@ function inlineEndpoints({ store, status }: Parts): DumpEntry[] {
     const { typeUrl, bytes } = encodeResource('endpoints', loadAssignment);
     return [{ name, resource: resourceJson(typeUrl, bytes), version: '', updatedMs: status.startedMs, state: 'static' as const }];
   });
+}
+
+/** As Envoy shows it: virtual hosts that were asked for by name stand in their route configuration. */
+function withVirtualHosts(entry: DumpEntry, { store }: Parts): DumpEntry {
+  if (store.routes.get(entry.name)?.value.vhds !== true) return entry;
+  return {
+    ...entry,
+    get resource(): JsonObject {
+      const own = entry.resource['virtual_hosts'];
+      const asked = [...store.virtualHosts.values()].filter(({ name }) => name.startsWith(`${entry.name}/`));
+      const hosts = asked.map(({ dump }) => {
+        const { '@type': _type, ...host } = dump();
+        return host;
+      });
+      return { ...entry.resource, virtual_hosts: [...(Array.isArray(own) ? (own as Json[]) : []), ...hosts] };
+    },
+  };
 }
 
 /** Route configurations that stand inside listeners count as static. */

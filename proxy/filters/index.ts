@@ -5,10 +5,14 @@ import { fault } from './fault.ts';
 import { headerMutation } from './header-mutation.ts';
 import { healthCheck } from './health-check.ts';
 import { localRateLimit } from './local-ratelimit.ts';
+import { onDemand } from './on-demand.ts';
 import { rbac } from './rbac.ts';
 import type { FilterEntry } from './filter.ts';
 
-export const FILTERS = { buffer, cors, fault, headerMutation, healthCheck, localRateLimit, rbac } satisfies Record<string, FilterEntry>;
+export const FILTERS = { buffer, cors, fault, headerMutation, healthCheck, localRateLimit, onDemand, rbac } satisfies Record<
+  string,
+  FilterEntry
+>;
 
 /** The terminal filter. It is what the connection manager ends in, so it has no entry. */
 export const ROUTER = {

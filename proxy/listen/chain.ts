@@ -22,6 +22,8 @@ export interface CompiledChain {
   readonly tls: DownstreamTlsContext | undefined;
   /** The connection manager's way of a request, undefined for chains that carry no HTTP. */
   readonly send: Send | undefined;
+  /** The part of `send` that finds the routes, where these are asked for on demand. */
+  readonly routing?: Send | undefined;
   /** Takes the connection over. Must call `connection.over()` once when it ends. */
   readonly serve: ServeConnection;
 }

@@ -6,9 +6,24 @@ import { StreamError } from '../../xds/session/messages.ts';
 import { ServerSession } from '../../xds/session/server.ts';
 import type { ServerEvent } from '../../xds/session/server.ts';
 import { testNode, testResource, testSet } from '../../xds/session/testing.ts';
-import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE, shortName } from '../../xds/session/type-urls.ts';
+import {
+  CLUSTER_TYPE,
+  ENDPOINT_TYPE,
+  LISTENER_TYPE,
+  ROUTE_TYPE,
+  SECRET_TYPE,
+  VIRTUAL_HOST_TYPE,
+  shortName,
+} from '../../xds/session/type-urls.ts';
 
-export const TYPES = { CDS: CLUSTER_TYPE, EDS: ENDPOINT_TYPE, LDS: LISTENER_TYPE, RDS: ROUTE_TYPE, SDS: SECRET_TYPE } as const;
+export const TYPES = {
+  CDS: CLUSTER_TYPE,
+  EDS: ENDPOINT_TYPE,
+  LDS: LISTENER_TYPE,
+  RDS: ROUTE_TYPE,
+  VHDS: VIRTUAL_HOST_TYPE,
+  SDS: SECRET_TYPE,
+} as const;
 export type Type = keyof typeof TYPES;
 
 /** What a request says beside its type. Left out: no names, no error, the node on the first request of the stream only. */
@@ -30,7 +45,7 @@ export type ServerStep =
   | readonly ['refused', Type | '', Ask, RegExp]
   | readonly ['ack', Type]
   | readonly ['nack', Type, string]
-  /** All that the session sends now, in order: `CDS a=1 b=1`, in delta mode removals as `-b`, heartbeats as `a~`. */
+  /** All that the session sends now, in order: `CDS a=1 b=1`, in delta mode removals as `-b`, heartbeats as `a~`, a virtual host that does not exist as `a?`. */
   | readonly ['gets', ...string[]]
   | readonly ['event', Partial<ServerEvent>]
   /** The server's view of the type, in CSDS's words, with the error after it where there is one. */
@@ -94,7 +109,7 @@ class ServerPlayer {
       clock: this.#clock,
       ...(row.method === undefined ? {} : { typeUrl: TYPES[row.method] }),
       onEvent: (event) => this.#events.push(event),
-      typesMax: 5,
+      typesMax: 6,
       namesMax: 10,
     });
   }
@@ -181,7 +196,9 @@ class ServerPlayer {
 }
 
 function responseText(response: DiscoveryResponse): string {
-  const words = response.resources.map(({ name, version, bytes }) => (bytes === undefined ? `${name}~` : `${name}=${version}`));
+  const words = response.resources.map(({ name, version, bytes }) =>
+    bytes === undefined ? `${name}${response.typeUrl === VIRTUAL_HOST_TYPE ? '?' : '~'}` : `${name}=${version}`,
+  );
   if (response.mode === 'delta') words.push(...response.removed.map((name) => `-${name}`));
   if (response.mode === 'sotw' && response.wrapped) words.unshift('(wrapped)');
   return [shortName(response.typeUrl), ...words].join(' ');

@@ -68,6 +68,8 @@ export interface EnvoySpec {
   readonly serviceAccount?: string;
   /** The port of the control plane that it speaks to. Default `tls`. */
   readonly transport?: 'tls' | 'plaintext';
+  /** Asks for routes and clusters when they are first used. */
+  readonly lazy?: boolean;
   /** Default `DELTA_GRPC`. */
   readonly api?: 'DELTA_GRPC' | 'GRPC';
   readonly locality?: { readonly region: string; readonly zone: string };
@@ -230,7 +232,11 @@ function bootstrap(registered: Registered, spec: EnvoySpec, adminPort: number): 
     explicit_http_config: { http2_protocol_options: { connection_keepalive: { interval: '30s', timeout: '5s' } } },
   };
   return {
-    node: { id: registered.nodeId, cluster: spec.service, metadata: { NAMESPACE: 'default' } },
+    node: {
+      id: registered.nodeId,
+      cluster: spec.service,
+      metadata: { NAMESPACE: 'default', ...(spec.lazy === true ? { MESHWORK_LAZY: true } : {}) },
+    },
     admin: { address: { socket_address: { address: '127.0.0.1', port_value: adminPort } } },
     overload_manager: { resource_monitors: [CONNECTIONS_MAX] },
     cluster_manager: { load_stats_config: { api_type: 'GRPC', transport_api_version: 'V3', grpc_services: services } },
@@ -241,7 +247,8 @@ function bootstrap(registered: Registered, spec: EnvoySpec, adminPort: number): 
         set_node_on_first_message_only: true,
         grpc_services: services,
       },
-      cds_config: ads,
+      // A lazy one asks for no clusters but by name, through its on_demand filter.
+      ...(spec.lazy === true ? {} : { cds_config: ads }),
       lds_config: ads,
     },
     static_resources: {

@@ -14,10 +14,20 @@ import {
 import type { Resource } from '../gen/envoy/service/discovery/v3/discovery_pb.js';
 import { StatusSchema } from '../gen/google/rpc/status_pb.js';
 import { CODES, StreamError } from '../session/messages.ts';
-import type { DeltaRequest, DeltaResponse, ErrorDetail, SotwRequest, SotwResponse, WireResource } from '../session/messages.ts';
+import type {
+  DeltaRequest,
+  DeltaResponse,
+  DiscoveryResponse,
+  ErrorDetail,
+  SotwRequest,
+  SotwResponse,
+  WireResource,
+} from '../session/messages.ts';
 import { boundElements } from './bounded.ts';
 import { fromDuration } from './duration.ts';
 import { nodeInfo, nodeMessage } from './node.ts';
+import { splitLists } from './request-lists.ts';
+import type { RequestLists } from './request-lists.ts';
 
 const RESOURCE_WRAPPER = 'type.googleapis.com/envoy.service.discovery.v3.Resource';
 
@@ -63,16 +73,44 @@ export function encodeDeltaRequest(request: DeltaRequest): Buffer {
   return asBuffer(toBinary(DeltaDiscoveryRequestSchema, message));
 }
 
-/** Throws for bytes that are no DeltaDiscoveryRequest, and a StreamError for too much of one. Resource locators count as their names. */
+/** Throws for bytes that are no DeltaDiscoveryRequest, and a StreamError for too much of one. Resource locators count as their names. Long lists are shared with other requests. */
 export function decodeDeltaRequest(bytes: Uint8Array): DeltaRequest {
+  return acknowledgement(bytes) ?? wholeDeltaRequest(bytes);
+}
+
+/** What nearly all requests are: type_url = 2 and response_nonce = 6, and nothing else. */
+function acknowledgement(bytes: Uint8Array): DeltaRequest | undefined {
+  if (bytes.length > ACKNOWLEDGEMENT_BYTES_MAX) return undefined;
+  let typeUrl = '';
+  let responseNonce = '';
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) {
+    const [field, wireType] = reader.tag();
+    if (wireType !== WireType.LengthDelimited || (field !== 2 && field !== 6)) return undefined;
+    if (field === 2) typeUrl = reader.string(true);
+    else responseNonce = reader.string(true);
+  }
+  return { mode: 'delta', typeUrl, subscribe: [], unsubscribe: [], initialVersions: NO_VERSIONS, responseNonce };
+}
+
+const ACKNOWLEDGEMENT_BYTES_MAX = 256;
+const NO_VERSIONS: ReadonlyMap<string, string> = new Map();
+
+function wholeDeltaRequest(bytes: Uint8Array): DeltaRequest {
   boundRequest(DeltaDiscoveryRequestSchema, 1, bytes);
-  const message = fromBinary(DeltaDiscoveryRequestSchema, bytes);
+  const split = splitLists(bytes);
+  const message = fromBinary(DeltaDiscoveryRequestSchema, split?.rest ?? bytes);
+  const lists: RequestLists = split?.lists ?? {
+    subscribe: message.resourceNamesSubscribe,
+    unsubscribe: message.resourceNamesUnsubscribe,
+    initialVersions: new Map(Object.entries(message.initialResourceVersions)),
+  };
   return {
     mode: 'delta',
     typeUrl: message.typeUrl,
-    subscribe: withLocators(message.resourceNamesSubscribe, message.resourceLocatorsSubscribe),
-    unsubscribe: withLocators(message.resourceNamesUnsubscribe, message.resourceLocatorsUnsubscribe),
-    initialVersions: new Map(Object.entries(message.initialResourceVersions)),
+    subscribe: withLocators(lists.subscribe, message.resourceLocatorsSubscribe),
+    unsubscribe: withLocators(lists.unsubscribe, message.resourceLocatorsUnsubscribe),
+    initialVersions: lists.initialVersions,
     responseNonce: message.responseNonce,
     ...(message.node === undefined ? {} : { node: nodeInfo(message.node) }),
     ...(message.errorDetail === undefined ? {} : { error: errorDetail(message.errorDetail) }),
@@ -104,19 +142,32 @@ function boundRequest(desc: DescMessage, nodeField: number, bytes: Uint8Array): 
 
 // ---- responses ------------------------------------------------------------------------------------------------------
 
-/** DiscoveryResponse: version_info = 1, resources = 2, type_url = 4, nonce = 5. */
 export function encodeSotwResponse(response: SotwResponse): Buffer {
+  return Buffer.concat(sotwPieces(response));
+}
+
+export function encodeDeltaResponse(response: DeltaResponse): Buffer {
+  return Buffer.concat(deltaPieces(response));
+}
+
+/** The same bytes in pieces, of which the long ones are shared with other streams that are sent the same: nobody may write into them. */
+export function responsePieces(response: DiscoveryResponse): readonly Uint8Array[] {
+  return response.mode === 'delta' ? deltaPieces(response) : sotwPieces(response);
+}
+
+/** DiscoveryResponse: version_info = 1, resources = 2, type_url = 4, nonce = 5. */
+function sotwPieces(response: SotwResponse): readonly Uint8Array[] {
   const head = new BinaryWriter().tag(1, WireType.LengthDelimited).string(response.versionInfo);
   head.tag(4, WireType.LengthDelimited).string(response.typeUrl).tag(5, WireType.LengthDelimited).string(response.nonce);
-  return joined(head.finish(), response.resources, response.wrapped ? WRAPPED_FRAME : ANY_FRAME);
+  return [head.finish(), ...bodyOf(response.resources, response.wrapped ? WRAPPED_FRAME : ANY_FRAME)];
 }
 
 /** DeltaDiscoveryResponse: system_version_info = 1, resources = 2, type_url = 4, nonce = 5, removed_resources = 6. */
-export function encodeDeltaResponse(response: DeltaResponse): Buffer {
+function deltaPieces(response: DeltaResponse): readonly Uint8Array[] {
   const head = new BinaryWriter().tag(1, WireType.LengthDelimited).string(response.versionInfo);
   head.tag(4, WireType.LengthDelimited).string(response.typeUrl).tag(5, WireType.LengthDelimited).string(response.nonce);
   for (const name of response.removed) head.tag(6, WireType.LengthDelimited).string(name);
-  return joined(head.finish(), response.resources, RESOURCE_FRAME);
+  return [head.finish(), ...bodyOf(response.resources, RESOURCE_FRAME)];
 }
 
 /** Throws for bytes that are no DiscoveryResponse. Wrapped resources are unwrapped; other names are read out of the resource itself. */
@@ -210,18 +261,18 @@ let bodies: readonly Body[] = [];
 const BODIES_MAX = 4;
 const BODY_RESOURCES_MIN = 100;
 
-function joined(head: Uint8Array, resources: readonly WireResource[], frame: Frame): Buffer {
-  if (resources.length < BODY_RESOURCES_MIN) return Buffer.concat([head, ...framed(resources, frame)]);
+function bodyOf(resources: readonly WireResource[], frame: Frame): readonly Uint8Array[] {
+  if (resources.length < BODY_RESOURCES_MIN) return framed(resources, frame);
   let body = bodies.find((known) => known.frame === frame && sameResources(known.resources, resources));
   if (body === undefined) {
     body = { resources, frame, bytes: Buffer.concat(framed(resources, frame)) };
     bodies = [body, ...bodies.slice(0, BODIES_MAX - 1)];
   }
-  return Buffer.concat([head, body.bytes]);
+  return [body.bytes];
 }
 
 function sameResources(left: readonly WireResource[], right: readonly WireResource[]): boolean {
-  return left.length === right.length && left.every((resource, index) => resource === right[index]);
+  return left === right || (left.length === right.length && left.every((resource, index) => resource === right[index]));
 }
 
 function framed(resources: readonly WireResource[], frame: Frame): Uint8Array[] {

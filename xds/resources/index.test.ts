@@ -3,11 +3,12 @@ import { expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import { decodeResource, encodeResource, type Kind, kindOf, KINDS, type ResourceOf, resourceJson, TYPE_URLS } from './index.ts';
 import { clusters, listeners, loadAssignments, secrets } from './testing.ts';
-import { routeConfigurations } from './testing-routes.ts';
+import { routeConfigurations, virtualHosts } from './testing-routes.ts';
 
 const ARBITRARIES: { readonly [K in Kind]: fc.Arbitrary<ResourceOf<K>> } = {
   listener: listeners,
   route: routeConfigurations,
+  virtualHost: virtualHosts,
   cluster: clusters,
   endpoints: loadAssignments,
   secret: secrets,
@@ -75,7 +76,7 @@ test('maps are written in one order, whatever order they were built in', () => {
 test('a type that is no resource is refused by name', () => {
   expect(kindOf('type.googleapis.com/envoy.config.core.v3.Node')).toBeUndefined();
   expect(() => decodeResource('type.googleapis.com/envoy.config.core.v3.Node', new Uint8Array())).toThrow(
-    /the type must be one of listener, route, cluster, endpoints, secret, received type\.googleapis\.com\/envoy\.config\.core\.v3\.Node/,
+    /the type must be one of listener, route, virtualHost, cluster, endpoints, secret, received type\.googleapis\.com\/envoy\.config\.core\.v3\.Node/,
   );
 });
 

@@ -1,6 +1,6 @@
 /** The kinds of resources on the wire: type URL, decoder, encoder and name of each. */
 import type { DescMessage, Message } from '@bufbuild/protobuf';
-import type { Cluster, JsonObject, Listener, LoadAssignment, RouteConfiguration, Secret } from '../snapshot.ts';
+import type { Cluster, JsonObject, Listener, LoadAssignment, RouteConfiguration, Secret, VirtualHost } from '../snapshot.ts';
 import { decodeCluster, encodeCluster } from './cluster.ts';
 import { DecodeError, topOf } from './decoding.ts';
 import { decodeEndpoints, encodeEndpoints } from './endpoint.ts';
@@ -8,7 +8,7 @@ import { decodeMessage } from './extension.ts';
 import { DUMP_STYLE, messageJson } from './json.ts';
 import { decodeListener, encodeListener } from './listener.ts';
 import { messageType, typeNameOf } from './registry.ts';
-import { decodeRoute, encodeRoute } from './route.ts';
+import { decodeOwnVirtualHost, decodeRoute, encodeOwnVirtualHost, encodeRoute } from './route.ts';
 import { decodeSecret, encodeSecret } from './secret.ts';
 
 export { DecodeError };
@@ -25,6 +25,7 @@ interface KindOf<T> {
 export const KINDS = {
   listener: kind<Listener>('envoy.config.listener.v3.Listener', decodeListener, encodeListener, ({ name }) => name),
   route: kind<RouteConfiguration>('envoy.config.route.v3.RouteConfiguration', decodeRoute, encodeRoute, ({ name }) => name),
+  virtualHost: kind<VirtualHost>('envoy.config.route.v3.VirtualHost', decodeOwnVirtualHost, encodeOwnVirtualHost, ({ name }) => name),
   cluster: kind<Cluster>('envoy.config.cluster.v3.Cluster', decodeCluster, encodeCluster, ({ name }) => name),
   endpoints: kind<LoadAssignment>(
     'envoy.config.endpoint.v3.ClusterLoadAssignment',
@@ -44,6 +45,7 @@ export type Decoded = {
 export const TYPE_URLS: Readonly<Record<Kind, string>> = {
   listener: KINDS.listener.typeUrl,
   route: KINDS.route.typeUrl,
+  virtualHost: KINDS.virtualHost.typeUrl,
   cluster: KINDS.cluster.typeUrl,
   endpoints: KINDS.endpoints.typeUrl,
   secret: KINDS.secret.typeUrl,

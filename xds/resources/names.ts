@@ -17,6 +17,7 @@ const HTTP_FILTERS = {
   'envoy.filters.http.jwt_authn': 'envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication',
   'envoy.filters.http.local_ratelimit': 'envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit',
   'envoy.filters.http.lua': 'envoy.extensions.filters.http.lua.v3.Lua',
+  'envoy.filters.http.on_demand': 'envoy.extensions.filters.http.on_demand.v3.OnDemand',
   'envoy.filters.http.ratelimit': 'envoy.extensions.filters.http.ratelimit.v3.RateLimit',
   'envoy.filters.http.stateful_session': 'envoy.extensions.filters.http.stateful_session.v3.StatefulSession',
 } as const;

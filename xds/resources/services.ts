@@ -6,10 +6,10 @@ import { ClusterDiscoveryService } from '../gen/envoy/service/cluster/v3/cds_pb.
 import { AggregatedDiscoveryService } from '../gen/envoy/service/discovery/v3/ads_pb.js';
 import { EndpointDiscoveryService } from '../gen/envoy/service/endpoint/v3/eds_pb.js';
 import { ListenerDiscoveryService } from '../gen/envoy/service/listener/v3/lds_pb.js';
-import { RouteDiscoveryService } from '../gen/envoy/service/route/v3/rds_pb.js';
+import { RouteDiscoveryService, VirtualHostDiscoveryService } from '../gen/envoy/service/route/v3/rds_pb.js';
 import { SecretDiscoveryService } from '../gen/envoy/service/secret/v3/sds_pb.js';
 import type { DeltaRequest, DeltaResponse, Mode, SotwRequest, SotwResponse } from '../session/messages.ts';
-import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE } from '../session/type-urls.ts';
+import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE, VIRTUAL_HOST_TYPE } from '../session/type-urls.ts';
 import {
   decodeDeltaRequest,
   decodeDeltaResponse,
@@ -37,6 +37,7 @@ export function discoveryMethods(): readonly DiscoveryMethod[] {
     [EndpointDiscoveryService, ENDPOINT_TYPE],
     [ListenerDiscoveryService, LISTENER_TYPE],
     [RouteDiscoveryService, ROUTE_TYPE],
+    [VirtualHostDiscoveryService, VIRTUAL_HOST_TYPE],
     [SecretDiscoveryService, SECRET_TYPE],
   ];
   return services.flatMap(([service, typeUrl]) =>

@@ -146,7 +146,7 @@ const routes: fc.Arbitrary<Route> = both(
   optional({ metadata: fc.constant({ istio: { config: '/x' } }) }),
 );
 
-const virtualHosts: fc.Arbitrary<VirtualHost> = both(
+export const virtualHosts: fc.Arbitrary<VirtualHost> = both(
   fc.record({
     name: names,
     domains: names.map((name) => [name, `*.${name}`]),
@@ -160,14 +160,17 @@ const virtualHosts: fc.Arbitrary<VirtualHost> = both(
   optional({ retryPolicy: retryPolicies }),
 );
 
-export const routeConfigurations: fc.Arbitrary<RouteConfiguration> = fc.record({
-  name: names,
-  virtualHosts: fc
-    .uniqueArray(virtualHosts, { maxLength: 3, selector: (host) => host.name })
-    .map((hosts) => hosts.map((host) => ({ ...host, domains: host.domains.map((domain) => `${domain}.${host.name}`) }))),
-  headerMutations: mutations,
-  validateClusters: fc.boolean(),
-  ignorePortInHostMatching: fc.boolean(),
-  mostSpecificHeaderMutationsWins: fc.boolean(),
-  maxDirectResponseBodyBytes: fc.integer({ min: 16, max: 10_000 }),
-});
+export const routeConfigurations: fc.Arbitrary<RouteConfiguration> = both(
+  fc.record({
+    name: names,
+    virtualHosts: fc
+      .uniqueArray(virtualHosts, { maxLength: 3, selector: (host) => host.name })
+      .map((hosts) => hosts.map((host) => ({ ...host, domains: host.domains.map((domain) => `${domain}.${host.name}`) }))),
+    headerMutations: mutations,
+    validateClusters: fc.boolean(),
+    ignorePortInHostMatching: fc.boolean(),
+    mostSpecificHeaderMutationsWins: fc.boolean(),
+    maxDirectResponseBodyBytes: fc.integer({ min: 16, max: 10_000 }),
+  }),
+  optional({ vhds: fc.constant(true as const) }),
+);

@@ -5,7 +5,7 @@ import { sortResponse } from './received.ts';
 import type { ReceivedResource } from './received.ts';
 import { RequestedType } from './requested-type.ts';
 import type { Problem, ResourceStatus } from './requested-type.ts';
-import { pushRank, shortName } from './type-urls.ts';
+import { pushRank, ROUTE_TYPE, shortName, VIRTUAL_HOST_TYPE } from './type-urls.ts';
 
 export type { ReceivedResource } from './received.ts';
 export type { Problem, ResourceStatus } from './requested-type.ts';
@@ -207,13 +207,18 @@ export class ClientSession {
     const bad = new Map(problems.map((problem) => [problem.name, problem.message]));
     const whole = ownerProblems.some((problem) => problem.name === '');
     const repeated = problems.length > 0 && problems.every((problem) => isRepeated(type, update.version, problem));
+    const upserted = new Set(update.upserts.flatMap(({ name, aliases = [] }) => [name, ...aliases]));
     const ttls = new Map(job.resources.filter((wire) => wire.ttlMs !== undefined).map((wire) => [wire.name, wire]));
     for (const resource of update.upserts) {
       type.heard(resource.name);
       type.missing.delete(resource.name);
       if (whole || bad.has(resource.name)) continue;
-      type.versions.set(resource.name, resource.version);
-      type.rejections.delete(resource.name);
+      // Nobody wants it any more: it was given up while its update was looked at.
+      if (!type.matches(resource.name, resource.aliases)) continue;
+      const before = type.versions.get(resource.name);
+      type.accept(resource.name, resource.version, resource.aliases);
+      if (type.typeUrl === ROUTE_TYPE && before !== undefined && before !== resource.version)
+        this.#types.get(VIRTUAL_HOST_TYPE)?.clear(`${resource.name}/`);
       this.#refresh(type, ttls.get(resource.name) ?? resource);
     }
     for (const resource of job.resources) for (const alias of resource.aliases ?? []) type.heard(alias);
@@ -222,8 +227,10 @@ export class ClientSession {
       if (name === '' || type.matches(name)) type.rejections.set(name, { version: update.version, message });
     }
     for (const name of whole ? [] : update.removals) {
-      type.forget(name);
       type.heard(name);
+      // In the same response another resource may have taken the name over.
+      if (upserted.has(name)) continue;
+      type.release(name);
       if (type.names.has(name)) type.missing.add(name);
     }
     if (update.cause !== 'response') return;
@@ -250,8 +257,7 @@ export class ClientSession {
   #awaitNames(type: RequestedType, request: DiscoveryRequest): void {
     const dueMs = this.#clock.now() + (this.#options.missingMs ?? 15_000);
     for (const name of request.mode === 'delta' ? request.subscribe : request.resourceNames) {
-      if (name === '*' || type.versions.has(name) || type.missing.has(name) || type.missingDueMs.has(name) || type.rejections.has(name))
-        continue;
+      if (name === '*' || type.holds(name) || type.missing.has(name) || type.missingDueMs.has(name) || type.rejections.has(name)) continue;
       type.missingDueMs.set(name, dueMs);
       this.#wakeAt(dueMs);
     }

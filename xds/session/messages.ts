@@ -38,6 +38,28 @@ export interface EncodedResource extends WireResource {
   readonly bytes: Uint8Array;
 }
 
+interface ListFacts {
+  readonly bytes: number;
+  readonly hasTtl: boolean;
+}
+const factsOfLists = new WeakMap<readonly WireResource[], ListFacts>();
+
+/** Bytes of all resources together, and whether any has a time to live. A list is looked through once: many streams are sent the same. */
+export function factsOf(resources: readonly WireResource[]): ListFacts {
+  let facts = factsOfLists.get(resources);
+  if (facts === undefined) {
+    let bytes = 0;
+    let hasTtl = false;
+    for (const resource of resources) {
+      bytes += resource.bytes?.length ?? 0;
+      hasTtl ||= resource.ttlMs !== undefined;
+    }
+    facts = { bytes, hasTtl };
+    factsOfLists.set(resources, facts);
+  }
+  return facts;
+}
+
 export interface SotwRequest {
   readonly mode: 'sotw';
   readonly typeUrl: string;

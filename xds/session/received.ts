@@ -1,12 +1,17 @@
 /** What a response means to a client: what is new, what is gone, what is only still there, and what is wrong with it before anyone decodes it. */
 import type { DiscoveryResponse, WireResource } from './messages.ts';
+import { isDeltaOnlyType } from './type-urls.ts';
 import type { Problem, RequestedType } from './requested-type.ts';
+
+const NO_ALIASES: readonly string[] = [];
 
 export interface ReceivedResource {
   readonly name: string;
   readonly version: string;
   readonly typeUrl: string;
   readonly bytes: Uint8Array;
+  /** Further names that it can be asked for by (rule 26). */
+  readonly aliases?: readonly string[];
 }
 
 export interface SortedResponse {
@@ -24,18 +29,19 @@ export function sortResponse(type: RequestedType, response: DiscoveryResponse): 
   const { seen, bad, problems } = checkNames(response);
   const upserts: ReceivedResource[] = [];
   const heartbeats: WireResource[] = [];
-  const unknown: string[] = [];
+  const unknown = new Set<string>();
   let bodies = 0;
   for (const resource of seen.values()) {
-    const { name, version, typeUrl, bytes, aliases = [] } = resource;
+    const { name, version, typeUrl, bytes, aliases = NO_ALIASES } = resource;
     if (bytes !== undefined) bodies += 1;
     if (!type.matches(name, aliases) || bad.has(name)) continue;
-    if (bytes !== undefined) upserts.push({ name, version, typeUrl, bytes });
+    if (bytes !== undefined) upserts.push({ name, version, typeUrl, bytes, ...(aliases.length === 0 ? {} : { aliases }) });
     else if (type.versions.get(name) === version) heartbeats.push(resource);
-    // Without a body and never had: the server knows of no such thing (rule 44).
-    else if (!type.versions.has(name)) unknown.push(...[name, ...aliases].filter((one) => type.names.has(one)));
+    // Without a body and never had, or a virtual host: the server knows of no such thing (rule 44).
+    else if (!type.versions.has(name) || isDeltaOnlyType(type.typeUrl))
+      for (const one of [name, ...aliases]) if (type.names.has(one)) unknown.add(one);
   }
-  const heartbeat = response.resources.length > 0 && bodies === 0 && problems.length === 0 && unknown.length === 0;
+  const heartbeat = response.resources.length > 0 && bodies === 0 && problems.length === 0 && unknown.size === 0;
   const gone = heartbeat && response.mode === 'sotw' ? [] : removedNames(type, response, seen, bad);
   const removals = [...gone, ...unknown];
   return { upserts, removals, heartbeats, problems, news: !heartbeat || removals.length > 0 };

@@ -1,7 +1,7 @@
 /** One type as a client sees it: what is wanted, what was accepted, what is still to be said to the server. Both protocol modes share it. */
 import { WILDCARD, errorText } from './messages.ts';
 import type { DeltaRequest, DiscoveryRequest, Mode, SotwRequest } from './messages.ts';
-import { isFullStateType } from './type-urls.ts';
+import { isDeltaOnlyType, isFullStateType } from './type-urls.ts';
 
 /** Something wrong with one resource of an update; an empty name means the whole update. */
 export interface Problem {
@@ -30,6 +30,9 @@ export class RequestedType {
   wildcard = false;
   /** Accepted resources and their versions. They outlive streams. */
   readonly versions = new Map<string, string>();
+  /** Aliases of accepted resources, and which resource an alias stands for (rule 26). */
+  readonly #aliases = new Map<string, readonly string[]>();
+  readonly #holders = new Map<string, string>();
   /** When a name counts as missing; only while connected and asked for. */
   readonly missingDueMs = new Map<string, number>();
   readonly expiryDueMs = new Map<string, number>();
@@ -59,8 +62,42 @@ export class RequestedType {
     return this.wildcard || this.names.size > 0;
   }
 
-  matches(name: string, aliases: readonly string[] = []): boolean {
+  matches(name: string, aliases: readonly string[] = this.#aliases.get(name) ?? NO_ALIASES): boolean {
     return this.wildcard || this.names.has(name) || aliases.some((alias) => this.names.has(alias));
+  }
+
+  /** Something was accepted under this name, or under a resource that has it as an alias. */
+  holds(name: string): boolean {
+    return this.versions.has(name) || this.#holders.has(name);
+  }
+
+  /** Takes note of an accepted resource. */
+  accept(name: string, version: string, aliases: readonly string[] = NO_ALIASES): void {
+    if (this.#aliases.has(name)) this.#dropAliases(name);
+    this.versions.set(name, version);
+    this.rejections.delete(name);
+    if (aliases.length === 0) return;
+    this.#aliases.set(name, aliases);
+    for (const alias of aliases) this.#holders.set(alias, name);
+  }
+
+  /** The server no longer speaks of a resource by this name, but perhaps by another. */
+  release(name: string): void {
+    const holder = this.#holders.get(name);
+    this.#holders.delete(name);
+    if (holder !== undefined && !this.names.has(holder) && !this.#isAskedFor(holder)) this.forget(holder);
+    this.forget(name);
+  }
+
+  /** An update of the parent clears the table: what is wanted below it is asked for anew, and must be sent again (rule 44). */
+  clear(prefix: string): void {
+    for (const name of this.versions.keys()) if (name.startsWith(prefix)) this.forget(name);
+    for (const name of this.names) {
+      if (!name.startsWith(prefix)) continue;
+      this.missing.delete(name);
+      this.#changed = true;
+      if (this.#onStream.has(name)) this.#again.add(name);
+    }
   }
 
   subscribe(names: Iterable<string>): void {
@@ -101,6 +138,7 @@ export class RequestedType {
   }
 
   forget(name: string): void {
+    this.#dropAliases(name);
     this.versions.delete(name);
     this.expiryDueMs.delete(name);
     this.rejections.delete(name);
@@ -127,12 +165,14 @@ export class RequestedType {
 
   /** The next request for this type, or undefined. */
   next(mode: Mode): DiscoveryRequest | undefined {
+    if (mode === 'sotw' && isDeltaOnlyType(this.typeUrl)) return undefined;
     return mode === 'delta' ? this.#nextDelta() : this.#nextSotw();
   }
 
   status(): ResourceStatus[] {
     const found: ResourceStatus[] = [];
     for (const name of new Set([...this.names, ...this.versions.keys(), ...this.rejections.keys()])) {
+      if (this.#holders.has(name)) continue;
       const rejection = this.rejections.get(name);
       const version = this.versions.get(name);
       const state =
@@ -203,11 +243,21 @@ export class RequestedType {
     };
   }
 
+  #isAskedFor(name: string): boolean {
+    return this.#aliases.get(name)?.some((alias) => this.names.has(alias) && this.#holders.get(alias) === name) === true;
+  }
+
+  #dropAliases(name: string): void {
+    for (const alias of this.#aliases.get(name) ?? NO_ALIASES) if (this.#holders.get(alias) === name) this.#holders.delete(alias);
+    this.#aliases.delete(name);
+  }
+
   #list(): string[] {
     return this.wildcard ? [WILDCARD, ...this.names] : [...this.names];
   }
 }
 
+const NO_ALIASES: readonly string[] = [];
 const NONE: ReadonlyMap<string, string> = new Map();
 
 /** Status code of every NACK: the resource is at fault, not the stream. */

@@ -1,6 +1,6 @@
 /** What a server session is given, what it tells, and what it can be asked: the types around the state machine. */
 import type { Clock } from '../../lib/clock.ts';
-import type { Mode, NodeInfo } from './messages.ts';
+import type { ErrorDetail, Mode, NodeInfo } from './messages.ts';
 import type { StrangeNames, SubscriptionChange } from './subscription.ts';
 
 export type ServerEvent =
@@ -35,11 +35,25 @@ export interface ServerSessionOptions {
   readonly holdMsMax?: number;
 }
 
+/** A response that waits for its answer. */
+export interface Outstanding {
+  readonly nonce: string;
+  readonly version: string;
+  readonly additions: number;
+}
+
+/** An answer to a response. */
+export interface Verdict {
+  readonly nonce: string;
+  readonly version: string;
+  readonly error: ErrorDetail | undefined;
+}
+
 /** Where a type stands on a stream, in CSDS's words. */
 export interface TypeStatus {
   readonly typeUrl: string;
   readonly wildcard: boolean;
-  readonly names: readonly string[];
+  readonly names: ReadonlySet<string>;
   /** NOT_SENT: nothing yet; STALE: sent and not answered; SYNCED: acknowledged; ERROR: rejected. */
   readonly state: 'SYNCED' | 'NOT_SENT' | 'STALE' | 'ERROR';
   readonly sentVersion: string;

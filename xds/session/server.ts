@@ -1,12 +1,12 @@
 /** The server's side of one xDS stream, state of the world or delta, aggregated or for one type: messages in, messages out, no I/O. */
 import type { Clock } from '../../lib/clock.ts';
-import { CODES, StreamError, canonicalNode, takesWrappedResources } from './messages.ts';
+import { CODES, StreamError, canonicalNode, factsOf, takesWrappedResources } from './messages.ts';
 import type { DiscoveryRequest, DiscoveryResponse, EncodedResource, Mode, NodeInfo, WireResource } from './messages.ts';
 import type { ServerEvent, ServerSessionOptions, TypeStatus } from './server-options.ts';
 import { ServedType } from './served-type.ts';
 import type { Plan, ResourceSet, Verdict } from './served-type.ts';
 import type { NameBudget } from './subscription.ts';
-import { DEPENDANTS, PREREQUISITES, REFERRERS, pushRank } from './type-urls.ts';
+import { DEPENDANTS, isDeltaOnlyType, PREREQUISITES, pushRank, REFERRERS, shortName, VIRTUAL_HOST_TYPE } from './type-urls.ts';
 
 export type { ResourceSet } from './served-type.ts';
 export type { ServerEvent, ServerSessionOptions, TypeStatus } from './server-options.ts';
@@ -85,26 +85,14 @@ export class ServerSession {
     return undefined;
   }
 
-  status(): TypeStatus[] {
-    return this.#ordered.map((type) => ({
-      typeUrl: type.typeUrl,
-      wildcard: type.subscription.wildcard,
-      // Asked for seldom, and as long as the mesh is large.
-      get names() {
-        return [...type.subscription.names];
-      },
-      state:
-        type.lastNonce === '' ? 'NOT_SENT' : type.rejection !== undefined ? 'ERROR' : type.outstanding === undefined ? 'SYNCED' : 'STALE',
-      sentVersion: type.lastVersion,
-      ackedVersion: type.ackedVersion,
-      error: type.rejection?.message ?? '',
-      settled: type.settled,
-    }));
+  /** In push order. What it answers goes with the time: read it at once. */
+  status(): readonly TypeStatus[] {
+    return this.#ordered;
   }
 
   /** Names and versions of what the client was sent, or said that it has. */
   *sent(typeUrl: string): Iterable<readonly [name: string, version: string]> {
-    for (const [name, { version }] of this.#types.get(typeUrl)?.sent ?? []) yield [name, version];
+    for (const [name, { version }] of this.#types.get(typeUrl)?.sent() ?? []) yield [name, version];
   }
 
   /** Stops the timer; later calls of `next()` give nothing. */
@@ -140,6 +128,8 @@ export class ServerSession {
     const fixed = this.#options.typeUrl;
     const typeUrl = requested === '' ? fixed : requested;
     if (typeUrl === undefined) throw new StreamError(CODES.invalidArgument, 'a request on an aggregated stream must carry a type URL');
+    if (this.mode === 'sotw' && isDeltaOnlyType(typeUrl))
+      throw new StreamError(CODES.invalidArgument, `${shortName(typeUrl)} is served on delta streams only`);
     if (fixed !== undefined && typeUrl !== fixed) {
       throw new StreamError(CODES.invalidArgument, `this method serves ${fixed} only, received ${quote(typeUrl)}`);
     }
@@ -168,9 +158,14 @@ export class ServerSession {
 
   #respondDelta(type: ServedType, plan: Plan, removalsHeld: boolean): DiscoveryResponse {
     const upserts = withinBytes(plan.upserts, this.#options.responseBytesMax ?? 32 * 1024 * 1024);
-    const removed = removalsHeld ? plan.absents : [...plan.absents, ...plan.removals];
-    const { nonce, version } = this.#book(type, upserts, removed, plan.additions);
-    return { mode: 'delta', typeUrl: type.typeUrl, versionInfo: version, nonce, resources: upserts, removed };
+    const removals = removalsHeld ? [] : plan.removals;
+    const { nonce, version } = this.#book(type, upserts, [...plan.absents, ...removals], plan.additions);
+    const shared = { mode: 'delta', typeUrl: type.typeUrl, versionInfo: version, nonce } as const;
+    if (plan.absents.length === 0) return { ...shared, resources: upserts, removed: removals };
+    if (!isDeltaOnlyType(type.typeUrl)) return { ...shared, resources: upserts, removed: [...plan.absents, ...removals] };
+    // Of a virtual host that does not exist the client hears by a resource without a body (rule 44).
+    const unknown = plan.absents.map((name): WireResource => ({ name, version: '', typeUrl: type.typeUrl, aliases: [name] }));
+    return { ...shared, resources: [...upserts, ...unknown], removed: removals };
   }
 
   #respondSotw(type: ServedType, plan: Plan, removalsHeld: boolean): DiscoveryResponse {
@@ -218,6 +213,7 @@ export class ServerSession {
   }
 
   #schedule(type: ServedType, upserts: readonly EncodedResource[]): void {
+    if (type.heartbeatDueMs.size === 0 && !factsOf(upserts).hasTtl) return;
     const nowMs = this.#clock.now();
     for (const resource of upserts) {
       if (resource.ttlMs === undefined) type.heartbeatDueMs.delete(resource.name);
@@ -243,7 +239,8 @@ export class ServerSession {
     const resumed = type.resumed && this.#options.typeUrl === undefined;
     return (REFERRERS.get(type.typeUrl) ?? []).some((typeUrl) => {
       const referrer = this.#types.get(typeUrl);
-      return referrer === undefined ? resumed : !referrer.settled;
+      // Most clients never ask for virtual hosts.
+      return referrer === undefined ? resumed && typeUrl !== VIRTUAL_HOST_TYPE : !referrer.settled;
     });
   }
 
@@ -294,6 +291,7 @@ const HEARTBEATS_PER_TTL = 3;
 
 /** As many as fit, and one at least, so that a single big resource still goes out. */
 function withinBytes(resources: readonly EncodedResource[], bytesMax: number): readonly EncodedResource[] {
+  if (factsOf(resources).bytes <= bytesMax) return resources;
   let bytes = 0;
   for (let index = 0; index < resources.length; index++) {
     bytes += resources[index]!.bytes.length;

@@ -1,6 +1,7 @@
 /** What one client wants of one type: names, or everything, by the wildcard rules of both protocol modes. */
 import { isFullStateType } from './type-urls.ts';
 import { CODES, StreamError, WILDCARD } from './messages.ts';
+import type { Scope } from './sent-table.ts';
 
 /** What a request changed. */
 export interface SubscriptionChange {
@@ -9,6 +10,10 @@ export interface SubscriptionChange {
   readonly removed: readonly string[];
   readonly wildcardAdded: boolean;
   readonly wildcardRemoved: boolean;
+}
+
+export function changesAnything({ added, removed, wildcardAdded, wildcardRemoved }: SubscriptionChange): boolean {
+  return added.length > 0 || removed.length > 0 || wildcardAdded || wildcardRemoved;
 }
 
 /** What all subscriptions of one stream may hold together, in characters of names and what each name costs beside them; what they give up comes back. */
@@ -64,7 +69,12 @@ export class Subscription {
   #wildcard = false;
   /** Empty lists mean "everything" only until a name was asked for on this stream (rule 19). */
   #legacy: boolean;
-  #names = new Set<string>();
+  #names: ReadonlySet<string> = NO_NAMES;
+  /** Others hold `#names`, too: the next change is made in a copy. */
+  #shared = true;
+  /** Whether these names were compared with everybody's since they changed. */
+  #compared = true;
+  /** Those of them that no resource had when it was last looked. */
   readonly #strange = new Set<string>();
   readonly #exists: (name: string) => boolean;
 
@@ -92,6 +102,22 @@ export class Subscription {
     return this.#wildcard || this.#names.has(name);
   }
 
+  /** What is wanted now; later changes leave it as it is. */
+  get scope(): Scope {
+    this.#shared = true;
+    return this.#wildcard && this.#names.size === 0 ? EVERYTHING : { wildcard: this.#wildcard, names: this.#names };
+  }
+
+  /** Takes `all` for its own names when they are the same: a thousand streams that ask for the same names hold them once. */
+  share(all: ReadonlySet<string> | undefined): void {
+    if (this.#compared || all === undefined) return;
+    this.#compared = true;
+    if (all.size !== this.#names.size) return;
+    for (const name of this.#names) if (!all.has(name)) return;
+    this.#names = all;
+    this.#shared = true;
+  }
+
   /** State of the world: the list replaces what was wanted. Throws a StreamError beyond the limits. */
   replace(resourceNames: readonly string[]): SubscriptionChange {
     this.#limit(resourceNames.length);
@@ -108,7 +134,11 @@ export class Subscription {
     };
     for (const name of change.removed) this.#release(name);
     for (const name of change.added) this.#spend(name);
-    this.#names = names;
+    if (change.added.length + change.removed.length > 0) {
+      this.#names = names;
+      this.#shared = false;
+      this.#compared = false;
+    }
     this.#wildcard = wildcard;
     return change;
   }
@@ -117,10 +147,13 @@ export class Subscription {
   adjust(subscribe: readonly string[], unsubscribe: readonly string[], first: boolean): SubscriptionChange {
     const before = this.#wildcard;
     if (first && subscribe.length === 0 && this.#legacy) this.#wildcard = true;
+    const whole = this.#takeWhole(subscribe, unsubscribe);
+    if (whole !== undefined) return whole;
     const removed: string[] = [];
     for (const name of unsubscribe) {
       if (name === WILDCARD) this.#wildcard = false;
-      else if (this.#names.delete(name)) {
+      else if (this.#names.has(name)) {
+        this.#own().delete(name);
         this.#release(name);
         removed.push(name);
       }
@@ -129,13 +162,36 @@ export class Subscription {
     for (const name of subscribe) {
       if (name === WILDCARD) this.#wildcard = true;
       else {
-        if (!this.#names.has(name)) this.#spend(name);
-        this.#names.add(name);
+        if (!this.#names.has(name)) {
+          this.#spend(name);
+          this.#own().add(name);
+        }
         added.add(name);
       }
     }
     this.#limit(this.#names.size);
     return { added: [...added], removed, wildcardAdded: this.#wildcard && !before, wildcardRemoved: !this.#wildcard && before };
+  }
+
+  /** A stream that begins with a long list takes the set of all who begin with it. */
+  #takeWhole(subscribe: readonly string[], unsubscribe: readonly string[]): SubscriptionChange | undefined {
+    if (subscribe.length < MANY_NAMES || unsubscribe.length > 0 || this.#names.size > 0) return undefined;
+    const { names, chars } = nameListOf(subscribe);
+    if (names.size !== subscribe.length || names.has(WILDCARD)) return undefined;
+    spendChars(this.#budget, chars);
+    this.#limit(names.size);
+    for (const name of names) this.#suspect(name);
+    this.#names = names;
+    this.#shared = true;
+    this.#compared = false;
+    return { added: subscribe, removed: [], wildcardAdded: false, wildcardRemoved: false };
+  }
+
+  #own(): Set<string> {
+    if (this.#shared) this.#names = new Set(this.#names);
+    this.#shared = false;
+    this.#compared = false;
+    return this.#names as Set<string>;
   }
 
   /** Some of these names may have a resource by now; all that are strange when none are given. */
@@ -146,19 +202,23 @@ export class Subscription {
 
   #spend(name: string): void {
     spend(this.#budget, name);
+    this.#suspect(name);
+  }
+
+  #suspect(name: string): void {
     if (this.#budget.strange === undefined || this.#exists(name)) return;
     this.#strange.add(name);
-    this.#budget.strange.take(this.#budget, cost(name));
+    this.#budget.strange.take(this.#budget, nameCost(name));
   }
 
   #release(name: string): void {
-    this.#budget.leftChars += cost(name);
+    this.#budget.leftChars += nameCost(name);
     if (this.#strange.has(name)) this.#familiar(name);
   }
 
   #familiar(name: string): void {
     this.#strange.delete(name);
-    this.#budget.strange?.giveBack(this.#budget, cost(name));
+    this.#budget.strange?.giveBack(this.#budget, nameCost(name));
   }
 
   #limit(count: number): void {
@@ -174,13 +234,41 @@ export class Subscription {
 /** A name is an entry of a set or two, however short it is. */
 const ENTRY_CHARS = 100;
 
-function cost(name: string): number {
+/** What a name takes of the budget, in characters. */
+export function nameCost(name: string): number {
   return name.length + ENTRY_CHARS;
+}
+
+const NO_NAMES: ReadonlySet<string> = new Set();
+const EVERYTHING: Scope = { wildcard: true, names: NO_NAMES };
+
+/** Names in one request from which on its list is taken to be shared with other streams. */
+export const MANY_NAMES = 64;
+
+interface NameList {
+  readonly names: ReadonlySet<string>;
+  readonly chars: number;
+}
+const nameLists = new WeakMap<readonly string[], NameList>();
+
+/** One set for all streams whose requests share a list. */
+function nameListOf(list: readonly string[]): NameList {
+  let known = nameLists.get(list);
+  if (known === undefined) {
+    known = { names: new Set(list), chars: list.reduce((sum, name) => sum + nameCost(name), 0) };
+    nameLists.set(list, known);
+  }
+  return known;
 }
 
 /** Takes a name out of the budget. Throws a StreamError when it is used up. */
 export function spend(budget: NameBudget, name: string): void {
-  budget.leftChars -= cost(name);
+  spendChars(budget, nameCost(name));
+}
+
+/** The same for many names. */
+export function spendChars(budget: NameBudget, chars: number): void {
+  budget.leftChars -= chars;
   if (budget.leftChars < 0)
     throw new StreamError(CODES.resourceExhausted, 'the names that this stream subscribes to are too long together');
 }

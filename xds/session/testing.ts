@@ -46,7 +46,9 @@ export function testSet(resources: readonly EncodedResource[], previous?: Resour
   if (previous !== undefined) {
     set.changedSince = (typeUrl, since) => {
       if (since !== previous.version(typeUrl)) return undefined;
-      const names = new Set([...previous.names(typeUrl), ...set.names(typeUrl)]);
+      const named = (from: ResourceSet): string[] =>
+        [...from.names(typeUrl)].flatMap((name) => [name, ...(from.get(typeUrl, name)?.aliases ?? [])]);
+      const names = new Set([...named(previous), ...named(set)]);
       return [...names].filter((name) => previous.get(typeUrl, name)?.version !== set.get(typeUrl, name)?.version);
     };
   }

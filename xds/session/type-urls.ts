@@ -6,15 +6,17 @@ export const LISTENER_TYPE = `${PREFIX}envoy.config.listener.v3.Listener`;
 export const ROUTE_TYPE = `${PREFIX}envoy.config.route.v3.RouteConfiguration`;
 export const CLUSTER_TYPE = `${PREFIX}envoy.config.cluster.v3.Cluster`;
 export const ENDPOINT_TYPE = `${PREFIX}envoy.config.endpoint.v3.ClusterLoadAssignment`;
+/** Virtual hosts by name, `<route configuration>/<host>` (VHDS): delta only. */
+export const VIRTUAL_HOST_TYPE = `${PREFIX}envoy.config.route.v3.VirtualHost`;
 export const SECRET_TYPE = `${PREFIX}envoy.extensions.transport_sockets.tls.v3.Secret`;
 
 /** Make-before-break: what is pointed at goes out before what points at it (xDS protocol, "Eventual consistency considerations"). */
-export const PUSH_ORDER: readonly string[] = [CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE];
+export const PUSH_ORDER: readonly string[] = [CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, VIRTUAL_HOST_TYPE, SECRET_TYPE];
 
-/** Types that point at a type: a removal waits until these have settled. */
+/** Types that point at a type: a removal waits until these have settled. Virtual hosts do so only where a client asks for them. */
 export const REFERRERS: ReadonlyMap<string, readonly string[]> = new Map([
-  [CLUSTER_TYPE, [LISTENER_TYPE, ROUTE_TYPE]],
-  [ENDPOINT_TYPE, [CLUSTER_TYPE, LISTENER_TYPE, ROUTE_TYPE]],
+  [CLUSTER_TYPE, [LISTENER_TYPE, ROUTE_TYPE, VIRTUAL_HOST_TYPE]],
+  [ENDPOINT_TYPE, [CLUSTER_TYPE, LISTENER_TYPE, ROUTE_TYPE, VIRTUAL_HOST_TYPE]],
   [ROUTE_TYPE, [LISTENER_TYPE]],
   [SECRET_TYPE, [CLUSTER_TYPE, LISTENER_TYPE]],
 ]);
@@ -39,6 +41,11 @@ export function isFullStateType(typeUrl: string): boolean {
   return typeUrl === LISTENER_TYPE || typeUrl === CLUSTER_TYPE;
 }
 
+/** VHDS has no state-of-the-world form (rule 44). */
+export function isDeltaOnlyType(typeUrl: string): boolean {
+  return typeUrl === VIRTUAL_HOST_TYPE;
+}
+
 /** Place in the push order; types without one come last. */
 export function pushRank(typeUrl: string): number {
   const rank = PUSH_ORDER.indexOf(typeUrl);
@@ -55,5 +62,6 @@ const SHORT_NAMES: ReadonlyMap<string, string> = new Map([
   [ROUTE_TYPE, 'RDS'],
   [CLUSTER_TYPE, 'CDS'],
   [ENDPOINT_TYPE, 'EDS'],
+  [VIRTUAL_HOST_TYPE, 'VHDS'],
   [SECRET_TYPE, 'SDS'],
 ]);
