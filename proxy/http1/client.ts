@@ -344,7 +344,9 @@ export class ClientConnection implements BodySource, WriterOwner {
   };
 
   #onEnd(): void {
-    if (this.#state === BODY && this.#reader.untilClose && !wasReset(this.socket)) {
+    // While reading is held nothing comes from below: then the end was in what TLS had read already, and only close_notify can be that.
+    const orderly = this.#held || !wasReset(this.socket);
+    if (this.#state === BODY && this.#reader.untilClose && orderly) {
       const body = this.#reader.drop();
       this.#complete(true);
       body?.end(undefined);

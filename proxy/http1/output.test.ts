@@ -1,6 +1,8 @@
-import { createServer, connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { afterEach, expect, test } from '@jest/globals';
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
+import { REVIEWS, issued } from '../tls/testing-mesh.ts';
 import { Output, writesDirectly } from './output.ts';
 
 const open: (() => void)[] = [];
@@ -75,6 +77,30 @@ test('more than the kernel takes arrives whole and in order', async () => {
 
   await until(() => text().length === expected.length);
   expect(text()).toBe(expected);
+});
+
+test('a TLS client that reads late gets everything, however the writes follow each other', async () => {
+  const { content } = issued(REVIEWS);
+  if (content.kind !== 'certificate') throw new Error('the test certificate is none');
+  const text = 'x'.repeat(8_000);
+  const server = createTlsServer({ cert: content.chainPem, key: content.keyPem }, (socket) => {
+    socket.on('error', () => undefined);
+    const output = new Output(socket);
+    const write = (left: number): void => {
+      output.later(text);
+      if (left === 500) output.now().write('');
+      if (left > 1) setImmediate(write, left - 1);
+    };
+    write(1_500);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const client = connectTls({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', rejectUnauthorized: false });
+  client.on('error', () => undefined);
+  open.push(() => (client.destroy(), server.close()));
+  let bytes = 0;
+  setTimeout(() => client.on('data', (chunk: Buffer) => (bytes += chunk.length)), 500);
+
+  await until(() => bytes === 1_500 * text.length);
 });
 
 test('a socket that is gone takes nothing and harms nobody', async () => {

@@ -70,6 +70,8 @@ function writeAll(): void {
 /** The writing side of one socket. */
 export class Output {
   readonly #socket: Socket;
+  /** A TLS socket takes one write at a time, and only its stream knows when the next may come: a second one would end the process. */
+  readonly #direct: boolean;
   #text = '';
   #queued = false;
   #writing = false;
@@ -77,6 +79,7 @@ export class Output {
   constructor(socket: Socket) {
     this.#socket = socket;
     direct ??= findDirect();
+    this.#direct = direct && !('encrypted' in socket);
   }
 
   /** Writes the text, one byte a character, at the end of this turn of the event loop. */
@@ -93,9 +96,9 @@ export class Output {
     return this.#socket;
   }
 
-  /** Bytes that the kernel did not take yet. */
+  /** Bytes that the kernel did not take yet; of a text that was written past the stream only that there are some. */
   get waitingBytes(): number {
-    return this.#socket.writableLength;
+    return this.#socket.writableLength + (this.#writing ? 1 : 0);
   }
 
   flush(): void {
@@ -108,7 +111,7 @@ export class Output {
     const handle = (socket as unknown as { _handle?: Handle | null })._handle;
     // A socket may have no handle of this kind. Behind bytes that wait in the stream, and before those of `end`, only the stream knows the order.
     if (
-      direct !== true ||
+      !this.#direct ||
       handle?.writeLatin1String === undefined ||
       this.#writing ||
       socket.writableLength > 0 ||

@@ -40,6 +40,12 @@ export class Pace {
     this.activeMs = nowMs;
   }
 
+  /** After the last answer: its time is over, and nothing of it waits for a reader who still takes some. */
+  isLastOver(nowMs: number, closeAtMs: number, waitingBytes: number): boolean {
+    this.wrote(-waitingBytes, nowMs);
+    return nowMs >= closeAtMs && (waitingBytes === 0 || this.isSilent(nowMs, this.#settings.streamIdleTimeoutMs));
+  }
+
   /** The connection is older than it may get. */
   isOld(nowMs: number): boolean {
     const maxMs = this.#settings.maxConnectionDurationMs;

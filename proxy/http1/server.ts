@@ -367,7 +367,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     const settings = this.#settings;
     const pace = this.#pace;
     if (this.#closeAtMs > 0) {
-      if (nowMs >= this.#closeAtMs) this.socket.destroy();
+      if (pace.isLastOver(nowMs, this.#closeAtMs, this.#output.waitingBytes)) this.socket.destroy();
       return;
     }
     const old = pace.isOld(nowMs);

@@ -70,11 +70,12 @@ function talkTls(
   message: Buffer | string,
   until: (bytes: number) => boolean,
   slowly = false,
+  firstRestMs = 0,
 ): Promise<{ got: Buffer; closed: boolean }> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     let bytes = 0;
-    let restAt = 300_000;
+    let restAt = firstRestMs > 0 ? 1 : 300_000;
     const socket = connect({ port, host: '127.0.0.1', rejectUnauthorized: false }, () => socket.write(message));
     sockets.add(socket);
     const finish = (closed: boolean): void => resolve({ got: Buffer.concat(chunks), closed });
@@ -83,9 +84,9 @@ function talkTls(
       bytes += chunk.length;
       if (until(bytes)) finish(false);
       if (!slowly || bytes < restAt) return;
-      restAt += 300_000;
       socket.pause();
-      setTimeout(() => socket.resume(), 3);
+      setTimeout(() => socket.resume(), restAt === 1 ? firstRestMs : 3);
+      restAt = bytes + 300_000;
     });
     socket.on('error', () => undefined);
     socket.on('close', () => finish(true));
@@ -130,6 +131,27 @@ test('a large answer arrives unchanged at a slow reader', async () => {
 
   expect(hash(got.subarray(head.length))).toBe(hash(body));
 }, 20_000);
+
+test('many small answers to a client that reads late arrive whole and in order', async () => {
+  const count = 4_000;
+  let asked = 0;
+  const upstreamPort = await listenTls((socket) => {
+    socket.on('data', () => {
+      // Small ones go out as text, every tenth flows.
+      const length = ++asked % 10 === 0 ? 20_000 : 4_000;
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${length}\r\n\r\n${String(asked % 10).repeat(length)}`);
+    });
+  });
+  const port = await startTlsProxy(upstreamPort);
+  const head = (length: number): number => `HTTP/1.1 200 OK\r\nContent-Length: ${length}\r\n\r\n`.length;
+  const expected = (count / 10) * (9 * (head(4_000) + 4_000) + head(20_000) + 20_000);
+
+  const { got } = await talkTls(port, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(count), (bytes) => bytes >= expected, true, 1_000);
+
+  expect(got.length).toBe(expected);
+  const bodies = got.toString('latin1').split(/HTTP\/1\.1 200 OK\r\nContent-Length: \d+\r\n\r\n/);
+  expect(bodies.slice(1).map((body) => body[0])).toEqual(Array.from({ length: count }, (_, i) => String((i + 1) % 10)));
+}, 30_000);
 
 test('case 46: an answer that breaks off ends the client’s connection, and nothing says that it was whole', async () => {
   const upstreamPort = await listenTls((socket) => {
