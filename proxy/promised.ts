@@ -25,9 +25,10 @@ export function promising(send: Send): Service {
 /** A service as a `Send`. */
 export function calledBack(service: Service): Send {
   return (request, reply) => {
-    service(request).then(
-      (response) => reply.answered(response),
-      (error: unknown) => reply.failed(ProxyError.from(error)),
-    );
+    const failed = (error: unknown): void => reply.failed(ProxyError.from(error));
+    // Also what the reply throws, or nobody would ever answer.
+    service(request)
+      .then((response) => reply.answered(response), failed)
+      .catch(failed);
   };
 }

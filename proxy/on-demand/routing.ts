@@ -79,7 +79,7 @@ export function compileOnDemand({ table, routes, virtualHosts, base, compile, kn
       waits.set(request, times + 1);
       send(request, reply);
     };
-    waiting.then(there, (error: unknown) => reply.failed(ProxyError.from(error)));
+    waiting.then(there).catch((error: unknown) => reply.failed(ProxyError.from(error)));
   };
   return (request, reply) => {
     const entry = table.find(request.authority);

@@ -8,7 +8,7 @@ import { calledBack } from '../../proxy/promised.ts';
 import type { Http1Connection, Http1Options } from '../../proxy/http1/server.ts';
 import { DEFAULT_SETTINGS } from '../../proxy/http1/settings.ts';
 import type { Http1Settings } from '../../proxy/http1/settings.ts';
-import type { DownstreamConnection, ProxyRequest, Service } from '../../proxy/service.ts';
+import type { DownstreamConnection, ProxyRequest, Send, Service } from '../../proxy/service.ts';
 import { createDial } from '../../proxy/upstream/dial.ts';
 import { createPool } from '../../proxy/upstream/pool.ts';
 import type { Pool, PoolOptions } from '../../proxy/upstream/pool.ts';
@@ -125,6 +125,8 @@ export interface ProxyOptions {
   readonly clock?: Clock;
   /** Wraps the pool. */
   readonly service?: (next: Service) => Service;
+  /** In place of service and pool. */
+  readonly send?: Send;
   readonly connectTimeoutMs?: number;
 }
 
@@ -149,7 +151,7 @@ export async function startProxy(upstreamPort: number, options: ProxyOptions = {
   const server = await listen((socket) => {
     const serving: Http1Options = {
       connection: downstream(socket),
-      send: calledBack(service),
+      send: options.send ?? calledBack(service),
       settings,
       clock,
       events: { rejected: (code) => rejected.push(code) },

@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { Socket } from 'node:net';
 import { ManualClock } from '../../lib/clock.ts';
+import { localResponse } from '../../proxy/http1/error-response.ts';
 import { Client, listen, startProxy, startUpstream, statuses, talk, until } from './harness.ts';
 import type { Answer, Proxy, ProxyOptions, Upstream } from './harness.ts';
 
@@ -41,6 +42,19 @@ describe('messages one after the other', () => {
 
     expect([...text.matchAll(/\r\n\r\n\/(\d+)/g)].map((match) => Number(match[1]))).toEqual(Array.from({ length: 1_000 }, (_, i) => i));
     expect(upstream.connections).toBe(1);
+  });
+
+  test('case 21: thousands of pipelined requests that need no upstream are answered in order', async () => {
+    await start({ send: (request, reply) => reply.answered(localResponse(request, 200, request.path)) });
+    const count = 5_000;
+
+    const { text } = await talk(proxy.port, [Array.from({ length: count }, (_, i) => get(`/${i}`)).join('')], {
+      until: (so) => so.endsWith(`/${count - 1}`),
+      withinMs: 10_000,
+    });
+
+    expect([...text.matchAll(/\r\n\r\n\/(\d+)/g)].map((match) => Number(match[1]))).toEqual(Array.from({ length: count }, (_, i) => i));
+    expect(upstream.requests).toHaveLength(0);
   });
 
   test('case 21: what is sent ahead of a slow answer is bounded', async () => {
