@@ -77,6 +77,16 @@ export class ReplayBody implements BodySink {
     return sink === undefined ? false : sink.data(chunk);
   }
 
+  /** What is kept is copied; once nothing is, bytes go through as they came. */
+  lend(chunk: Buffer): boolean {
+    if (this.#kept !== undefined && this.#bytes + chunk.length <= REPLAY_BYTES_MAX) return this.data(Buffer.from(chunk));
+    this.#bytes += chunk.length;
+    this.#kept = undefined;
+    const sink = this.#current?.sink;
+    if (sink === undefined) return false;
+    return sink.lend === undefined ? sink.data(Buffer.from(chunk)) : sink.lend(chunk);
+  }
+
   end(trailers: Headers | undefined): void {
     this.#ended = true;
     this.#trailers = trailers;

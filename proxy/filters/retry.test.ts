@@ -7,7 +7,7 @@ import { Wheel } from '../../lib/wheel.ts';
 import type { RetryPolicy } from '../../xds/snapshot.ts';
 import { ProxyError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { ProxyRequest, ProxyResponse, Service } from '../service.ts';
+import type { BodySink, ProxyRequest, ProxyResponse, Service } from '../service.ts';
 import { FakeBody, FakeSink, fakeEndpoint, fakeRequest, fakeResponse, layered } from '../upstream/fakes.ts';
 import { Limits } from '../upstream/limits.ts';
 import { askedBackOffMs, backOffMs, compileRetryRules, RETRY_WORDS } from './retry-rules.ts';
@@ -328,6 +328,33 @@ test('T10 a body above 64 KiB flows through unchanged, is not kept and not retri
     expect(attempts).toHaveLength(1);
     expect(body.cancelled?.code).toBe('upstreamReset');
   }
+});
+
+test('T10 bytes that are only lent are copied while they are kept, and go through as they are afterwards', async () => {
+  const sinks: FakeSink[] = [];
+  const body = new FakeBody();
+  let fail!: (error: ProxyError) => void;
+  const first = reading(sinks, () => new Promise((_, reject) => (fail = reject)));
+  const second = reading(sinks, () => new Promise(() => undefined));
+  const { service, clock } = world({}, [first, second]);
+  const request = fakeRequest({ method: 'PUT', body });
+  void service(request);
+
+  const chunk = Buffer.from('lent');
+  expect(body.sink!.lend!(chunk)).toBe(true);
+  chunk.fill(0);
+  request.body!.cancel(new ProxyError('upstreamReset'));
+  fail(new ProxyError('upstreamReset'));
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+  clock.advance(100);
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+  expect(sinks[1]!.text).toBe('lent');
+
+  const lent: Buffer[] = [];
+  (sinks[1] as BodySink).lend = (bytes) => lent.push(bytes) > 0;
+  const large = Buffer.alloc(70_000);
+  expect(body.sink!.lend!(large)).toBe(true);
+  expect(lent[0]).toBe(large);
 });
 
 test('T10 a large body of which nothing was taken may go to another endpoint when the connect failed', async () => {
