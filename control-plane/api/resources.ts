@@ -33,8 +33,9 @@ export const resources: Area = (app, context) => {
   app.get(
     '/api/v1/resources',
     { schema: doc({ tag: 'resources', summary: 'Every resource of every source.', query: listQuery }) },
-    (request) => {
+    async (request) => {
       const query = checked(listQuery, request.query, 'query');
+      await context.api.caughtUp();
       const kind = query.kind === undefined ? undefined : kindOf(query.kind).kind;
       return {
         resources: context

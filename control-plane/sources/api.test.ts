@@ -15,6 +15,7 @@ function service(name: string, note = ''): Resource {
 const TOO_LARGE = 'x'.repeat(RECORD_BYTES_MAX);
 
 interface Started {
+  readonly clock: ManualClock;
   readonly api: ApiSource;
   readonly store: Store;
   readonly transactions: () => number;
@@ -32,7 +33,8 @@ function start(): Started {
   };
   let changes = 0;
   const change = (): { id: string; taken: () => void } => ({ id: String(++changes), taken: () => undefined });
-  return { api: createApiSource({ clock: new ManualClock(), store, change }), store, transactions: () => transactions };
+  const clock = new ManualClock();
+  return { clock, api: createApiSource({ clock, store, change }), store, transactions: () => transactions };
 }
 
 test('writes of one turn are one transaction, each with a change of its own', async () => {
@@ -70,4 +72,30 @@ test('a write that the store refuses fails alone, with those that built on it', 
   expect(store.list('resources').map(({ key }) => key)).toEqual(['Service/default/fine', 'Service/default/other']);
   expect(api.list().map((resource) => resource.metadata.name)).toEqual(['fine', 'other']);
   await expect(api.write([{ put: service('large', TOO_LARGE) }])).rejects.toBeInstanceOf(StoreFullError);
+});
+
+test('who waits for the catalog goes on when it has taken in what was written, also where writes are handed over a while later', async () => {
+  const { clock, api } = start();
+  await api.caughtUp();
+  const stop = new AbortController();
+  const taken: string[][] = [];
+  const watching = (async () => {
+    for await (const { resources } of api.source.watch(stop.signal)) taken.push(resources.map((resource) => resource.metadata.name));
+  })();
+  await api.caughtUp();
+  expect(taken).toEqual([[]]);
+
+  await api.write([{ put: service('a') }]);
+  let caughtUp = false;
+  const waiting = api.caughtUp().then(() => (caughtUp = true));
+  await new Promise((resolve) => setImmediate(resolve));
+  await new Promise((resolve) => setImmediate(resolve));
+  expect([caughtUp, taken.length]).toEqual([false, 1]);
+  clock.advance(20);
+  await waiting;
+  expect(taken).toEqual([[], ['a']]);
+
+  stop.abort();
+  await watching;
+  await api.caughtUp();
 });

@@ -19,6 +19,8 @@ export interface ApiSource {
   preview(edits: readonly Edit[]): readonly Resource[];
   /** Stores all edits or none, then tells the catalog. Resolves with the change's id once a killed process would find them again. Rejects with StoreFullError. */
   write(edits: readonly Edit[]): Promise<string>;
+  /** Resolves once the catalog has taken in what is stored: who writes and then reads a list finds the write in it. */
+  caughtUp(): Promise<void>;
 }
 
 export interface ApiSourceDeps {
@@ -81,6 +83,7 @@ export function createApiSource(deps: ApiSourceDeps): ApiSource {
     source: pushed,
     list: () => [...resources.values()],
     get: (key) => resources.get(key),
+    caughtUp: () => pushed.caughtUp(),
     upcoming: (key) => (upcoming.has(key) ? upcoming.get(key) : resources.get(key)),
     preview: (edits) => [...edited(new Map(resources), edits).values()],
     write: (edits) =>

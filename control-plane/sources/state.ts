@@ -6,6 +6,8 @@ import type { Source, SourceState } from '../world.ts';
 export interface PushedSource extends Source {
   /** Replaces the state, or says how to make it when it is taken. `taken` is called once the watcher has finished with this state or a newer one; at once when nobody watches. */
   set(state: SourceState | (() => SourceState), taken?: () => void): void;
+  /** Resolves once the watcher has finished with the newest state; at once when nobody watches. */
+  caughtUp(): Promise<void>;
 }
 
 /** Under a storm of writes a world is made this often, and not for each; a write after a quiet moment does not wait. */
@@ -20,6 +22,7 @@ export function createPushedSource(name: string, initial: SourceState, clock?: C
   let tookMs = Number.NEGATIVE_INFINITY;
   let version = 1;
   let seen = 0;
+  let finished = 0;
   let waiting: { version: number; taken: () => void }[] = [];
   let wake = (): void => undefined;
   let watched = false;
@@ -34,9 +37,15 @@ export function createPushedSource(name: string, initial: SourceState, clock?: C
       }
       wake();
     },
+    caughtUp: () =>
+      new Promise((resolve) => {
+        if (watched && finished < version) waiting.push({ version, taken: resolve });
+        else resolve();
+      }),
     async *watch(signal) {
       watched = true;
       seen = 0;
+      finished = 0;
       const stop = (): void => wake();
       signal.addEventListener('abort', stop, { once: true });
       try {
@@ -58,6 +67,7 @@ export function createPushedSource(name: string, initial: SourceState, clock?: C
           seen = version;
           yield typeof current === 'function' ? current() : current;
           // The watcher asks again, so it has finished with what it got.
+          finished = seen;
           const done = waiting.filter((entry) => entry.version <= seen);
           waiting = waiting.filter((entry) => entry.version > seen);
           for (const entry of done) entry.taken();

@@ -78,6 +78,9 @@ try {
     if (++tries > 300) throw new Error(`the mesh did not become ready:\n${fleet.logTail('caller-1')}`);
     await sleep(clock, 100);
   }
+  // The control plane knows them all; the caller does once it has acknowledged the newest change.
+  const [ready] = (await api.call<{ changes: readonly { id: string }[] }>('/api/v1/changes')).body.changes;
+  if (ready !== undefined) await api.call(`/api/v1/changes/${ready.id}?wait=5s`);
 
   let failed = 0;
   for (const [v1, v2] of [
