@@ -167,7 +167,7 @@ async function measureAtRate(
 function save(rows: readonly Row[], peers: readonly Peer[]): void {
   const out = values.out ?? join(import.meta.dirname, 'results', values.quick ? 'quick' : 'latest');
   const report = {
-    command: `npm run bench${values.quick ? ' -- --quick' : ''}`,
+    command: ['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' '),
     seconds,
     rounds,
     machine: describeMachine(),
