@@ -318,9 +318,11 @@ class StreamBinding implements ServerStream, Task, Beginner {
     }
   }
 
-  /** What grpc-js writes to. Undefined when it keeps that elsewhere. */
+  /** What grpc-js writes to, below its interceptors. Undefined when it keeps that elsewhere. */
   #http2(): Http2Stream | undefined {
-    return (this.#call as unknown as { call?: { stream?: Http2Stream } }).call?.stream;
+    let call = (this.#call as unknown as { call?: CallLayer }).call;
+    while (call !== undefined && call.stream === undefined) call = call.nextCall;
+    return call?.stream;
   }
 
   /** A status would wait behind the bytes that are not read, so the HTTP/2 stream is reset. */
@@ -349,6 +351,12 @@ class StreamBinding implements ServerStream, Task, Beginner {
 const SHARED_BYTES_MIN = 16_384;
 /** What may be too long for a message as a whole is refused by grpc-js. */
 const SHARED_BYTES_MAX = MESSAGE_BYTES_MAX / 2;
+
+/** One layer of grpc-js: an interceptor around the next, or the one that has the stream. */
+interface CallLayer {
+  readonly stream?: Http2Stream;
+  readonly nextCall?: CallLayer;
+}
 
 /** A gRPC message: a byte that says "not compressed", its length, its bytes. An error of the stream is told by its end. */
 function writePieces(stream: Http2Stream, pieces: readonly Uint8Array[], written: () => void): void {
