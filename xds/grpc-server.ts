@@ -353,10 +353,7 @@ const SHARED_BYTES_MIN = 16_384;
 const SHARED_BYTES_MAX = MESSAGE_BYTES_MAX / 2;
 
 /** One layer of grpc-js: an interceptor around the next, or the one that has the stream. */
-interface CallLayer {
-  readonly stream?: Http2Stream;
-  readonly nextCall?: CallLayer;
-}
+type CallLayer = { readonly stream?: Http2Stream; readonly nextCall?: CallLayer };
 
 /** A gRPC message: a byte that says "not compressed", its length, its bytes. An error of the stream is told by its end. */
 function writePieces(stream: Http2Stream, pieces: readonly Uint8Array[], written: () => void): void {
