@@ -218,3 +218,17 @@ test('an observer hears of the end once, after those that were there before it',
   expect(heard).toEqual(['start', 'codec', 'done after 7']);
   expect(observe([], clock)).toBeUndefined();
 });
+
+test('a small answer is over when it begins; a request that failed after an earlier answer is not', () => {
+  const lasted: number[] = [];
+  const clock = new ManualClock();
+  const layer = observe([{ done: ({ durationMs }) => lasted.push(durationMs) }], clock)!;
+  clock.advance(100);
+  for (const responseDetails of ['via_upstream', 'upstream_reset']) {
+    const request = fakeRequest({ info: fakeInfo({ answeredMs: 5, responseDetails }) });
+    layer(() => undefined)(request, { answered: () => undefined, failed: () => undefined });
+    request.onDone!(localResponse(request, 503, ''), request);
+  }
+
+  expect(lasted).toEqual([5, 100]);
+});

@@ -40,8 +40,10 @@ export function observe(observers: readonly Observer[], clock: Clock): Layer | u
     ended.response = response;
     // An answer that was all there with its head is over when it begins: one reading of the clock serves both.
     const body = response?.body;
-    const atOnce = response !== undefined && request.info.answeredMs > 0 && (body === undefined || isWhole(body));
-    ended.durationMs = (atOnce ? request.info.answeredMs : clock.now()) - request.startMs;
+    // An earlier attempt's answer is not the end of a request that failed after it.
+    const { answeredMs, responseDetails } = request.info;
+    const atOnce = response !== undefined && answeredMs > 0 && responseDetails === 'via_upstream' && (body === undefined || isWhole(body));
+    ended.durationMs = (atOnce ? answeredMs : clock.now()) - request.startMs;
     for (let i = 0; i < observers.length; i++) observers[i]!.done(ended);
   };
   return (next) => (request, reply) => {

@@ -5,6 +5,7 @@ import { ConfigError } from '../errors.ts';
 import type { ProxyError } from '../errors.ts';
 import { compileHeaderMatch } from '../router/match.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
+import { IDEMPOTENT } from '../upstream/exchange.ts';
 
 /** One bit per word. `non-idempotent` is ours: it lets the broad words cover POST and PATCH too. */
 const WORDS = {
@@ -39,9 +40,6 @@ const GRPC_WORDS: Readonly<Record<string, number>> = {
   '14': WORDS.unavailable,
 };
 const ANY_GRPC = WORDS.cancelled | WORDS['deadline-exceeded'] | WORDS['resource-exhausted'] | WORDS.internal | WORDS.unavailable;
-
-/** Methods that may be sent twice with the effect of once (RFC 9110 section 9.2.2). */
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
 
 /** A policy, compiled. */
 export interface RetryRules {

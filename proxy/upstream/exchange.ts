@@ -5,7 +5,7 @@ import type { ClientConnection, Exchange } from '../http1/client.ts';
 import type { ProxyRequest, ProxyResponse, Reply } from '../service.ts';
 
 /** Methods that may be sent twice (RFC 9110 section 9.2.2). */
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
+export const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
 
 /** Subclass it with what the owner of the attempt wants to know: `answered` and `over`, of which one comes, once. */
 export abstract class PoolExchange implements Exchange {
