@@ -18,33 +18,11 @@ import type {
 import { promised } from '../promised.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
 import { ClusterPool } from '../upstream/cluster-pool.ts';
-import { FakeBody, FakeSink, fakePool, fakeRequest, fakeResponse } from '../upstream/fakes.ts';
+import { FakeBody, FakeSink, fakeCluster, fakePool, fakeRequest, fakeResponse } from '../upstream/fakes.ts';
 import { compileRoutes } from './router.ts';
 import type { RouterDeps } from './router.ts';
 
-const LIMITS = { maxConnections: 1024, maxPendingRequests: 1024, maxRequests: 1024, maxRetries: 3, trackRemaining: false };
-
-function cluster(name: string): Cluster {
-  return {
-    name,
-    altStatName: '',
-    type: 'EDS',
-    connectTimeoutMs: 1000,
-    lbPolicy: { name: 'ROUND_ROBIN', type: '', config: {} },
-    circuitBreakers: { default: LIMITS, high: LIMITS },
-    healthChecks: [],
-    tlsMatches: [],
-    protocol: 'http1',
-    maxRequestsPerConnection: 0,
-    idleTimeoutMs: 0,
-    dnsRefreshMs: 5000,
-    respectDnsTtl: false,
-    dnsLookupFamily: 'AUTO',
-    panicThresholdPercent: 50,
-    localityWeighted: false,
-    perConnectionBufferBytesMax: 32_768,
-  };
-}
+const cluster = (name: string): Cluster => fakeCluster({ name });
 
 function forward(fields: Partial<ForwardAction> & { cluster?: string } = {}): Route['action'] {
   return {

@@ -9,7 +9,7 @@ import { ProxyError } from '../errors.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
 import { ClusterPool } from './cluster-pool.ts';
 import type { Pool } from './endpoint.ts';
-import { FakeBody, FakeSink, fakePool, fakeRequest, fakeResponse } from './fakes.ts';
+import { FakeBody, FakeSink, fakeCluster, fakePool, fakeRequest, fakeResponse } from './fakes.ts';
 
 const LIMITS = { maxConnections: 1024, maxPendingRequests: 1024, maxRequests: 1024, maxRetries: 3, trackRemaining: false };
 
@@ -38,26 +38,7 @@ const OUTLIER: OutlierDetection = {
 };
 
 function cluster(fields: Partial<Cluster> = {}): Cluster {
-  return {
-    name: 'reviews',
-    altStatName: '',
-    type: 'EDS',
-    connectTimeoutMs: 1000,
-    lbPolicy: { name: 'ROUND_ROBIN', type: '', config: {} },
-    circuitBreakers: { default: LIMITS, high: LIMITS },
-    healthChecks: [],
-    tlsMatches: [],
-    protocol: 'http1',
-    maxRequestsPerConnection: 0,
-    idleTimeoutMs: 0,
-    dnsRefreshMs: 5000,
-    respectDnsTtl: false,
-    dnsLookupFamily: 'AUTO',
-    panicThresholdPercent: 50,
-    localityWeighted: false,
-    perConnectionBufferBytesMax: 32_768,
-    ...fields,
-  };
+  return fakeCluster({ name: 'reviews', ...fields });
 }
 
 function assignment(...hosts: (string | Partial<LbEndpoint>)[]): LoadAssignment {

@@ -4,6 +4,7 @@ import { Headers } from '../headers.ts';
 import { newRequestInfo } from '../http1/request.ts';
 import { calledBack, promised } from '../promised.ts';
 import type { Body, BodySink, DownstreamConnection, ProxyRequest, ProxyResponse, RequestInfo, Send, Service } from '../service.ts';
+import type { Cluster } from '../../xds/snapshot.ts';
 import type { Endpoint, Pool } from './endpoint.ts';
 
 export const fakeConnection: DownstreamConnection = {
@@ -138,4 +139,29 @@ export function fakePool(send: Service, drain: () => void = () => undefined): Po
 export function layered(layer: (next: Send) => Send, next: Service): Service {
   const send = layer(calledBack(next));
   return (request) => promised(send, request);
+}
+
+const LIMITS = { maxConnections: 1024, maxPendingRequests: 1024, maxRequests: 1024, maxRetries: 3, trackRemaining: false };
+
+/** An EDS cluster with Envoy's defaults and round robin: no TLS, no health checks, no ejection. */
+export function fakeCluster(fields: Partial<Cluster> & { readonly name: string }): Cluster {
+  return {
+    altStatName: '',
+    type: 'EDS',
+    connectTimeoutMs: 1000,
+    lbPolicy: { name: 'ROUND_ROBIN', type: '', config: {} },
+    circuitBreakers: { default: LIMITS, high: LIMITS },
+    healthChecks: [],
+    tlsMatches: [],
+    protocol: 'http1',
+    maxRequestsPerConnection: 0,
+    idleTimeoutMs: 0,
+    dnsRefreshMs: 5000,
+    respectDnsTtl: false,
+    dnsLookupFamily: 'AUTO',
+    panicThresholdPercent: 50,
+    localityWeighted: false,
+    perConnectionBufferBytesMax: 32_768,
+    ...fields,
+  };
 }

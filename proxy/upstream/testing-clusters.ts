@@ -7,18 +7,12 @@ import type { Registry } from '../../lib/metrics.ts';
 import { seededRandom } from '../../lib/random.ts';
 import type { Cluster, LoadAssignment } from '../../xds/snapshot.ts';
 import { ClusterPool } from './cluster-pool.ts';
-import { fakePool, fakeResponse } from './fakes.ts';
-
-const LIMITS = { maxConnections: 1024, maxPendingRequests: 1024, maxRequests: 1024, maxRetries: 3, trackRemaining: false };
+import { fakeCluster, fakePool, fakeResponse } from './fakes.ts';
 
 export function cluster(name: string): Cluster {
-  return {
+  return fakeCluster({
     name,
-    altStatName: '',
-    type: 'EDS',
-    connectTimeoutMs: 1000,
     lbPolicy: { name: 'LEAST_REQUEST', type: '', config: {} },
-    circuitBreakers: { default: LIMITS, high: LIMITS },
     outlierDetection: {
       consecutive5xx: 5,
       enforcingConsecutive5xxPercent: 100,
@@ -42,18 +36,7 @@ export function cluster(name: string): Cluster {
       failurePercentageMinimumHosts: 5,
       failurePercentageRequestVolume: 50,
     },
-    healthChecks: [],
-    tlsMatches: [],
-    protocol: 'http1',
-    maxRequestsPerConnection: 0,
-    idleTimeoutMs: 0,
-    dnsRefreshMs: 5000,
-    respectDnsTtl: false,
-    dnsLookupFamily: 'AUTO',
-    panicThresholdPercent: 50,
-    localityWeighted: false,
-    perConnectionBufferBytesMax: 32_768,
-  };
+  });
 }
 
 export function assignment(clusterName: string, number: number): LoadAssignment {

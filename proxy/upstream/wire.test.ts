@@ -9,14 +9,14 @@ import { createRegistry } from '../../lib/metrics.ts';
 import { seededRandom } from '../../lib/random.ts';
 import { Wheel } from '../../lib/wheel.ts';
 import { NO_HEADER_MUTATIONS } from '../../xds/snapshot.ts';
-import type { Cluster, ForwardAction, LoadAssignment, RouteConfiguration } from '../../xds/snapshot.ts';
+import type { ForwardAction, LoadAssignment, RouteConfiguration } from '../../xds/snapshot.ts';
 import { ProxyError } from '../errors.ts';
 import type { ProxyResponse } from '../service.ts';
 import { promised } from '../promised.ts';
 import { compileRoutes } from '../router/router.ts';
 import { ClusterPool } from './cluster-pool.ts';
 import { createDial } from './dial.ts';
-import { FakeBody, FakeSink, fakeRequest } from './fakes.ts';
+import { FakeBody, FakeSink, fakeCluster, fakeRequest } from './fakes.ts';
 import { createPool } from './pool.ts';
 
 const open: (() => Promise<unknown> | void)[] = [];
@@ -63,26 +63,13 @@ function router(ports: readonly number[], action: Partial<ForwardAction>) {
       createPool({ clock, limits: cluster.limits, dial: createDial({ address: endpoint.address, connectTimeoutMs: 2000, clock }) }),
   });
   open.push(() => clusters.close());
-  const cluster: Cluster = {
+  const cluster = fakeCluster({
     name: 'c',
-    altStatName: '',
     type: 'STATIC',
     connectTimeoutMs: 2000,
-    lbPolicy: { name: 'ROUND_ROBIN', type: '', config: {} },
     circuitBreakers: { default: limits, high: limits },
-    healthChecks: [],
-    tlsMatches: [],
-    protocol: 'http1',
-    maxRequestsPerConnection: 0,
-    idleTimeoutMs: 0,
-    dnsRefreshMs: 5000,
-    respectDnsTtl: false,
-    dnsLookupFamily: 'AUTO',
-    panicThresholdPercent: 50,
-    localityWeighted: false,
-    perConnectionBufferBytesMax: 32_768,
     loadAssignment: assignment(ports),
-  };
+  });
   clusters.apply(new Map([['c', cluster]]), new Map());
   const forward: ForwardAction = {
     target: { kind: 'cluster', cluster: 'c' },
