@@ -1,9 +1,21 @@
 #!/usr/bin/env node
 /**
- * Where every process starts. Plain JavaScript, and nothing before the compile cache: what was stripped of its types once is taken from
- * there, and Node does not load its TypeScript reader, which would keep 17 MiB for as long as the process lives.
+ * Where every process starts: with the flags for a small heap, and with the compile cache. Plain JavaScript, and nothing before these two: what
+ * was stripped of its types once is taken from the cache, and Node does not load its TypeScript reader, which would keep 17 MiB for as long as
+ * the process lives.
  */
 import { enableCompileCache } from 'node:module';
+
+/**
+ * Flags that V8 reads before any program runs. Started without any, as `bin` does, this process begins again with them, which takes about
+ * 40 ms; package.json and the Dockerfile give the same ones (`test/start.test.ts`). Why these: docs/performance-notes.md.
+ */
+const NODE_FLAGS = ['--max-semi-space-size=8', '--no-parallel-scavenge'];
+
+// A process that replaces itself would lose its channel to a parent; Node's permission model and Windows do not let it.
+const mayReplaceItself =
+  process.execArgv.length === 0 && process.channel === undefined && process.permission === undefined && process.platform !== 'win32';
+if (mayReplaceItself) process.execve?.(process.execPath, [process.execPath, ...NODE_FLAGS, ...process.argv.slice(1)], process.env);
 
 enableCompileCache();
 await import('./meshwork.ts');

@@ -2,7 +2,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { systemClock } from '../lib/clock.ts';
-import { collectGarbage } from '../lib/heap.ts';
 import { createLog } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
 import { adminContext } from './admin/context.ts';
@@ -12,6 +11,7 @@ import { openAgentPorts } from './admin/agent-ports.ts';
 import { assemble } from './assemble.ts';
 import { nodeOf, readBootstrap, runtimeLayersOf, seedStore, StartError } from './boot.ts';
 import { Lifecycle } from './lifecycle.ts';
+import { keepMemorySmall } from './memory.ts';
 import { parseProxyOptions, PROXY_USAGE, UsageError } from './options.ts';
 import { connectSources } from './sources.ts';
 import type { AdminServer } from './admin/server.ts';
@@ -72,11 +72,8 @@ export async function runProxy(argv: readonly string[], deps: ProxyDeps = {}): P
       return EXIT.fine;
     }
     const proxy = await start(options, world);
-    // Much of the memory at this moment is what the start left behind, and requests are still to come.
-    void proxy.ready.then(() => {
-      flushCompileCache();
-      collectGarbage();
-    });
+    void proxy.ready.then(() => flushCompileCache());
+    keepMemorySmall(proxy, world);
     return await untilEnd(proxy, world);
   } catch (error) {
     if (!(error instanceof StartError)) throw error;

@@ -1,0 +1,47 @@
+import { expect, test } from '@jest/globals';
+import { ManualClock } from '../lib/clock.ts';
+import { keepMemorySmall } from './memory.ts';
+
+interface Kept {
+  readonly clock: ManualClock;
+  readonly calls: string[];
+  readonly becomeReady: () => void;
+  readonly end: () => void;
+}
+
+function keep(): Kept {
+  const clock = new ManualClock();
+  const calls: string[] = [];
+  const ready = Promise.withResolvers<void>();
+  const done = Promise.withResolvers<number>();
+  keepMemorySmall(
+    { ready: ready.promise, done: done.promise },
+    { clock, collect: () => calls.push('collect'), release: () => calls.push(`release at ${clock.now() / 1_000}`) },
+  );
+  return { clock, calls, becomeReady: () => ready.resolve(), end: () => done.resolve(0) };
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+test('a proxy that is ready collects and then gives back; it gives back after a minute and every ten minutes, until it ends', async () => {
+  const { clock, calls, becomeReady, end } = keep();
+  expect(calls).toEqual([]);
+  becomeReady();
+  await turn();
+  expect(calls).toEqual(['collect', 'release at 0']);
+  clock.advance(1_261_000);
+  expect(calls.slice(2)).toEqual(['release at 60', 'release at 660', 'release at 1260']);
+  end();
+  await turn();
+  expect(clock.pending).toBe(0);
+});
+
+test('a proxy that ended before it was ready collects nothing', async () => {
+  const { clock, calls, becomeReady, end } = keep();
+  end();
+  await turn();
+  becomeReady();
+  await turn();
+  expect(calls).toEqual([]);
+  expect(clock.pending).toBe(0);
+});
