@@ -11,3 +11,11 @@ export function collectGarbage(): void {
   const gc = runInNewContext('gc') as (options: { type: 'major'; flavor: 'last-resort' }) => void;
   gc({ type: 'major', flavor: 'last-resort' });
 }
+
+/**
+ * How much the old generation may grow by, in percent of what the last full collection left, before the next one. V8 decides by itself
+ * otherwise, and lets it grow to four times as much where collections are short beside the time between them.
+ */
+export function limitHeapGrowth(percent: number): void {
+  setFlagsFromString(`--heap-growing-percent=${percent}`);
+}
