@@ -91,8 +91,13 @@ export interface Fleet {
   end(): Promise<void>;
 }
 
+/** In life the proxies are on other machines, and do not take the processor from the control plane. */
+const FLEET_NICE = 10;
+
 export function startFleet(): Fleet {
-  const child = fork(FLEET, [], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  // Not by `os.setPriority`: that is of one thread, and V8's others are there already.
+  const execArgv = ['-n', String(FLEET_NICE), process.execPath];
+  const child = fork(FLEET, [], { execPath: 'nice', execArgv, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   let queue: Promise<unknown> = Promise.resolve();
   const ask = (command: FleetCommand): Promise<unknown> =>
     new Promise((resolve, reject) => {
