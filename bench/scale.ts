@@ -107,7 +107,11 @@ async function loop(untilMs?: number): Promise<{ loopDelayMsMax: number; loopOwn
   await delay(LONG_TURNS_LATE_MS);
   const turns = controlPlane!.longTurns(untilMs);
   const longest = turns.toSorted((left, right) => right.ownMs - left.ownMs).slice(0, 3);
-  return { loopDelayMsMax, loopOwnMsMax: Math.round(longest[0]?.ownMs ?? 0), loopLongest: longest.map(({ atMs: _, ...turn }) => turn) };
+  return {
+    loopDelayMsMax,
+    loopOwnMsMax: Math.round(longest[0]?.ownMs ?? 0),
+    loopLongest: longest.map(({ ms, ownMs, waitedMs, gc }) => ({ ms, ownMs, waitedMs, gc })),
+  };
 }
 
 function sizes(): { rssMiB: number; peakMiB: number } {
