@@ -11,6 +11,7 @@ import type { Random } from '../lib/random.ts';
 import { systemRandom } from '../lib/random.ts';
 import { inSlices, turn } from '../lib/slices.ts';
 import type { Watch } from '../lib/watch.ts';
+import { firstUse } from '../xds/resources/first-use.ts';
 import type { ApiContext } from './api/context.ts';
 import { createApi } from './api/server.ts';
 import { affectedBy } from './affected.ts';
@@ -203,6 +204,7 @@ async function warmUp(encoder: Encoder, world: World, { clock, log }: Base): Pro
     bindAddress: '127.0.0.1',
   };
   try {
+    await inSlices(clock, firstUse());
     await inSlices(clock, encoder.prepare(world));
     await turn(clock);
     encoder.encode(world, nobody);
