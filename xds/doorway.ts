@@ -2,11 +2,13 @@
 import type { Clock } from '../lib/clock.ts';
 
 /** Streams whose first requests are being read. All that they send in a turn of the event loop is read in that turn, up to 64 KiB of each. */
-const PLACES = 16;
+const PLACES = 8;
 /** Who has sent nothing after this long gives its place to others, and goes on reading. */
-const PATIENCE_MS = 100;
+const PATIENCE_MS = 25;
 /** A client begins with several requests: it keeps its place until nothing has come for this long. */
-const SILENCE_MS = 30;
+const SILENCE_MS = 20;
+/** But no longer than this: nobody keeps others out by asking on and on. */
+const STAY_MS_MAX = 200;
 
 export interface Beginner {
   /** Reading may begin. */
@@ -15,8 +17,7 @@ export interface Beginner {
 
 export class Doorway {
   readonly #clock: Clock;
-  /** Who is in, with what stops the timer. */
-  readonly #inside = new Map<Beginner, () => void>();
+  readonly #inside = new Map<Beginner, Place>();
   readonly #waiting = new Set<Beginner>();
 
   constructor(clock: Clock) {
@@ -29,35 +30,40 @@ export class Doorway {
       this.#waiting.add(beginner);
       return;
     }
-    this.#wait(beginner, PATIENCE_MS);
+    this.#leaveAfter(PATIENCE_MS, beginner, this.#clock.now() + STAY_MS_MAX);
     beginner.begin();
   }
 
   /** A request was taken. Nothing when the stream has left already. */
   taken(beginner: Beginner): void {
-    const stop = this.#inside.get(beginner);
-    if (stop === undefined) return;
-    stop();
-    this.#wait(beginner, SILENCE_MS);
-  }
-
-  #wait(beginner: Beginner, ms: number): void {
-    this.#inside.set(
-      beginner,
-      this.#clock.after(ms, () => this.leave(beginner)),
-    );
+    const place = this.#inside.get(beginner);
+    if (place === undefined) return;
+    place.stop();
+    const leftMs = Math.max(0, place.untilMs - this.#clock.now());
+    this.#leaveAfter(Math.min(SILENCE_MS, leftMs), beginner, place.untilMs);
   }
 
   /** The stream has ended. Leaving twice is fine. */
   leave(beginner: Beginner): void {
     this.#waiting.delete(beginner);
-    const stop = this.#inside.get(beginner);
-    if (stop === undefined) return;
-    stop();
+    const place = this.#inside.get(beginner);
+    if (place === undefined) return;
+    place.stop();
     this.#inside.delete(beginner);
     const [next] = this.#waiting;
     if (next === undefined) return;
     this.#waiting.delete(next);
     this.enter(next);
   }
+
+  #leaveAfter(ms: number, beginner: Beginner, untilMs: number): void {
+    this.#inside.set(beginner, { untilMs, stop: this.#clock.after(ms, () => this.leave(beginner)) });
+  }
+}
+
+interface Place {
+  /** It is left by then. */
+  readonly untilMs: number;
+  /** Stops the timer. */
+  readonly stop: () => void;
 }
