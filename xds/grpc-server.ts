@@ -283,8 +283,8 @@ class StreamBinding implements ServerStream, Task, Beginner {
           await admitted;
           this.#admitting = false;
         }
+        this.#options.doorway.leave(this);
       }
-      this.#options.doorway.taken(this);
       if (this.#closed) return;
       if (this.#inbox.length > 0) this.#options.turns.ask(this);
       else this.#call.resume();
