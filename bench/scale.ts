@@ -11,7 +11,7 @@ import type { FleetLook } from './scale/fleet.ts';
 import { apiInstance, apiInstancePath, clusterOf, writeMesh } from './scale/mesh.ts';
 import type { MeshSize } from './scale/mesh.ts';
 import { cpuMsOf, memoryOf, startControlPlane, startFleet } from './scale/processes.ts';
-import type { ControlPlaneProcess, Fleet, Ports } from './scale/processes.ts';
+import type { ControlPlaneProcess, Fleet, LongTurn, Ports } from './scale/processes.ts';
 
 const { values } = parseArgs({
   options: {
@@ -40,6 +40,8 @@ const SIZE: MeshSize = { services: Number(values.services), endpoints: Number(va
 const STORM_SERVICES = Math.min(SIZE.services, Number(values['storm-services']));
 const FLEETS = 2;
 const PATIENCE_MS = 120_000;
+/** Long turns are written with a delay. */
+const LONG_TURNS_LATE_MS = 400;
 const nodeFlags = values['node-flags'].split(' ').filter((flag) => flag !== '');
 
 const dataDir = mkdtempSync(join(values['data-dir'], 'meshwork-scale-data-'));
@@ -74,8 +76,10 @@ async function main(): Promise<void> {
   writeMesh(files, SIZE, values.files === 'block' ? 'block' : 'json');
   const [xds, xdsTls, apiPort, metrics] = (await freePorts(4)) as [number, number, number, number];
   const ports: Ports = { xds, xdsTls, api: apiPort, metrics };
+  let starts = 0;
   const start = async (): Promise<void> => {
-    controlPlane = await startControlPlane({ files, dataDir, ports, nodeFlags });
+    const longTurns = join(directory, `long-turns-${starts++}`);
+    controlPlane = await startControlPlane({ files, dataDir, ports, nodeFlags, longTurns });
     api = new ApiClient(controlPlane);
   };
   await start();
@@ -84,7 +88,7 @@ async function main(): Promise<void> {
     await api!.create(services.map((service) => apiInstance(service, 1)));
   }
   await delay(1_500);
-  note('start', { readyMs: Math.round(controlPlane!.readyMs), loopDelayMsMax: await api!.loopDelayMsMax(), ...sizes() });
+  note('start', { readyMs: Math.round(controlPlane!.readyMs), ...(await loop()), ...sizes() });
   await firstPush(ports);
   if (values.phases.includes('changes')) await oneByOne();
   if (values.phases.includes('storm')) await storm();
@@ -95,6 +99,19 @@ async function main(): Promise<void> {
 function note(phase: string, measured: Record<string, unknown>): void {
   report[phase] = measured;
   process.stdout.write(`${phase}: ${JSON.stringify(measured)}\n`);
+}
+
+/** How long the event loop was away since the last time of asking: the longest turn, and the longest by what its thread used itself. */
+async function loop(untilMs?: number): Promise<{ loopDelayMsMax: number; loopOwnMsMax: number; loopLongest: Omit<LongTurn, 'atMs'>[] }> {
+  const loopDelayMsMax = await api!.loopDelayMsMax();
+  await delay(LONG_TURNS_LATE_MS);
+  const turns = controlPlane!.longTurns(untilMs);
+  const longest = turns.toSorted((left, right) => right.ownMs - left.ownMs).slice(0, 3);
+  return {
+    loopDelayMsMax,
+    loopOwnMsMax: Math.round(longest[0]?.ownMs ?? 0),
+    loopLongest: longest.map(({ ms, ownMs, waitedMs, gc }) => ({ ms, ownMs, waitedMs, gc })),
+  };
 }
 
 function sizes(): { rssMiB: number; peakMiB: number } {
@@ -118,9 +135,9 @@ async function firstPush(ports: Ports): Promise<void> {
   await until('every proxy has everything', async () => (await looks()).complete === PROXIES);
   const tookMs = Math.round(performance.now() - startMs);
   await until('every proxy has acknowledged everything', async () => (await api!.settled()) === PROXIES, 250);
-  const loopDelayMsMax = await api!.loopDelayMsMax();
+  const usedMs = cpuMsOf(controlPlane!.pid) - cpuMs;
   const { bytesIn } = await looks();
-  note('firstPush', { tookMs, cpuMs: cpuMsOf(controlPlane!.pid) - cpuMs, loopDelayMsMax, bytesPerProxy: bytesIn, ...sizes() });
+  note('firstPush', { tookMs, cpuMs: usedMs, bytesPerProxy: bytesIn, ...(await loop()), ...sizes() });
 }
 
 /** One endpoint changes, everybody acknowledges, the next one. */
@@ -141,16 +158,16 @@ async function oneByOne(): Promise<void> {
     for (const fleet of fleets)
       arrivedMs.push(...(await fleet.tell<number[]>({ do: 'times', cluster: clusterOf(service) })).map((atMs) => atMs - wallMs));
   }
+  const cpuMsPerChange = Math.round((cpuMsOf(controlPlane!.pid) - cpuMs) / count);
   const after = await looks();
-  const loopDelayMsMax = await api!.loopDelayMsMax();
   note('changes', {
     count,
     ackedByAllMs: spread(ackedMs),
     arrivedMs: spread(arrivedMs),
-    cpuMsPerChange: Math.round((cpuMsOf(controlPlane!.pid) - cpuMs) / count),
-    loopDelayMsMax,
+    cpuMsPerChange,
     bytesInPerChangeAndProxy: Math.round((after.bytesIn - before.bytesIn) / count),
     bytesOutPerChangeAndProxy: Math.round((after.bytesOut - before.bytesOut) / count),
+    ...(await loop()),
     ...sizes(),
   });
 }
@@ -187,8 +204,8 @@ async function storm(): Promise<void> {
   const wrong = await disagreeing(last);
   if (wrong.length > 0)
     throw new Error(`after the storm ${wrong.length} services are not what was written last: ${wrong.slice(0, 3).join('; ')}`);
+  const usedMs = cpuMsOf(controlPlane!.pid) - cpuMs;
   const after = await looks();
-  const loopDelayMsMax = await api!.loopDelayMsMax();
   note('storm', {
     changes: total,
     services: STORM_SERVICES,
@@ -196,8 +213,8 @@ async function storm(): Promise<void> {
     settledMsAfterLast: Math.round(settledMs),
     pushesPerProxy: Math.round((after.updates - before.updates) / PROXIES),
     lost: wrong.length,
-    cpuMs: cpuMsOf(controlPlane!.pid) - cpuMs,
-    loopDelayMsMax,
+    cpuMs: usedMs,
+    ...(await loop()),
     ...sizes(),
   });
 }
@@ -224,12 +241,11 @@ async function restart(start: () => Promise<void>): Promise<void> {
   const stoppedMs = performance.now() - startMs;
   await start();
   const readyMs = performance.now() - startMs;
-  const loopDelayMsMaxUntilReady = await api!.loopDelayMsMax();
+  const untilReady = await loop(controlPlane!.readyMs);
   await until('every proxy is back', async () => (await api!.metrics()).proxies === PROXIES, 250);
   const backMs = performance.now() - startMs - readyMs;
   await until('every proxy has acknowledged everything', async () => (await api!.settled()) === PROXIES, 250);
   const after = await looks();
-  const loopDelayMsMax = await api!.loopDelayMsMax();
   note('restart', {
     stoppedMs: Math.round(stoppedMs),
     readyMs: Math.round(readyMs - stoppedMs),
@@ -237,8 +253,8 @@ async function restart(start: () => Promise<void>): Promise<void> {
     allBackMs: Math.round(readyMs + backMs),
     resourcesResent: after.updates - before.updates,
     cpuMs: cpuMsOf(controlPlane!.pid),
-    loopDelayMsMaxUntilReady,
-    loopDelayMsMax,
+    untilReady,
+    ...(await loop()),
     ...sizes(),
   });
 }

@@ -43,6 +43,8 @@ export function createEncoder(build: Build): Encoder {
   const byList = new WeakMap<readonly object[], readonly EncodedResource[]>();
   let byContent = new Map<string, EncodedResource>();
   const places = new Map<string, Locality>();
+  /** What was prepared last, to its end: after an outage that is asked for every few proxies. */
+  let prepared: { readonly world: World; readonly places: number; readonly flavours: number } | undefined;
   /** Two nodes that get the same content get the same object, so its frames are made once too. */
   const shared = (resource: EncodedResource): EncodedResource => {
     const key = `${resource.typeUrl} ${resource.version} ${resource.name}`;
@@ -99,6 +101,8 @@ export function createEncoder(build: Build): Encoder {
       ]);
     },
     *prepare(world) {
+      const now = { world, places: places.size, flavours: flavours.size };
+      if (prepared?.world === world && prepared.places === now.places && prepared.flavours === now.flavours) return;
       const from = [NOWHERE, ...places.values()];
       for (const service of world.services.values()) {
         prepareClusters(world, service);
@@ -124,6 +128,7 @@ export function createEncoder(build: Build): Encoder {
           yield;
         }
       }
+      prepared = now;
     },
     named(world, node) {
       const virtualHosts = isLazy(node) ? build(world, node).virtualHosts : undefined;

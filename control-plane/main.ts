@@ -9,8 +9,9 @@ import type { Log } from '../lib/log.ts';
 import { createLog } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import { systemRandom } from '../lib/random.ts';
-import { inSlices } from '../lib/slices.ts';
+import { inSlices, turn } from '../lib/slices.ts';
 import type { Watch } from '../lib/watch.ts';
+import { firstUse } from '../xds/resources/first-use.ts';
 import type { ApiContext } from './api/context.ts';
 import { createApi } from './api/server.ts';
 import { affectedBy } from './affected.ts';
@@ -89,7 +90,9 @@ async function start(options: ControlPlaneOptions, deps: ControlPlaneDeps, close
     startedAtMs: clock.wallMs(),
   };
   const known = await gather(options, base, closers);
+  await turn(clock);
   const pushing = await preparePushing(known, base, deps, closers);
+  await turn(clock);
   return serve(options, known, pushing, base, closers);
 }
 
@@ -145,6 +148,8 @@ async function serve(options: ControlPlaneOptions, known: Known, pushing: Pushin
   const load = createLoadTable(base);
   const xds = await serveXds(options, { ...base, ...pushing, proxies, world, leases: registrations, load });
   closers.add(() => xds.close());
+  // Proxies may be there by now.
+  await turn(base.clock);
   const context: ApiContext = {
     ...base,
     ...known,
@@ -199,7 +204,9 @@ async function warmUp(encoder: Encoder, world: World, { clock, log }: Base): Pro
     bindAddress: '127.0.0.1',
   };
   try {
+    await inSlices(clock, firstUse());
     await inSlices(clock, encoder.prepare(world));
+    await turn(clock);
     encoder.encode(world, nobody);
   } catch (error) {
     log.warning('The first build failed; proxies get nothing until the configuration is mended.', { error });

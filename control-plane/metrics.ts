@@ -1,8 +1,9 @@
 /** The control plane's own metrics for Prometheus: process metrics, ours, and the names that dashboards for Istio's control plane read. */
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
-import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ListenAddress } from './options.ts';
+import { collectProcessMetrics } from './process-metrics.ts';
 
 export interface ControlPlaneMetrics {
   readonly registry: Registry;
@@ -28,15 +29,11 @@ export interface ControlPlaneMetrics {
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
-/** Each scrape would make a list of every socket: tens of milliseconds of the event loop with a thousand proxies. */
-const COSTLY = ['handles', 'requests', 'resources'].flatMap((what) => [`nodejs_active_${what}`, `nodejs_active_${what}_total`]);
-
 /** Makes a registry of its own, so that two control planes in one process do not share numbers. */
 export function createMetrics(): ControlPlaneMetrics {
   const registry = new Registry();
   const registers = [registry];
-  collectDefaultMetrics({ register: registry });
-  for (const name of COSTLY) registry.removeSingleMetric(name);
+  collectProcessMetrics(registry);
   const pushes = new Counter({
     name: 'pilot_xds_pushes',
     help: 'Pushes of resources to proxies, by type.',

@@ -83,8 +83,8 @@ export interface Proxies {
   /** Reads a stream's answers; to be called whenever its session got one, and after each publish. */
   observe(proxy: ConnectedProxy): void;
   progressOf(id: string): ProxyProgress | undefined;
-  /** Those that are gone for longer than an hour are left out. */
-  list(): readonly ProxyView[];
+  /** In order of id, one a step; each is told as it is then. Those that are gone for longer than an hour are left out. */
+  views(): IterableIterator<ProxyView>;
   get(id: string): ProxyView | undefined;
 }
 
@@ -153,13 +153,16 @@ export function createProxies(deps: ProxiesDeps): Proxies {
       if (streams.length > 0) return { connected: true, types: progressOf(streams) };
       return remembered.has(id) ? { connected: false, types: new Map() } : undefined;
     },
-    list() {
+    *views() {
       // In the order in which they left.
       for (const [id, view] of remembered) {
         if (clock.wallMs() - Date.parse(view.since) < REMEMBERED_MS) break;
         remembered.delete(id);
       }
-      return [...byId.keys(), ...remembered.keys()].sort().map((id) => get(id)!);
+      for (const id of [...byId.keys(), ...remembered.keys()].sort()) {
+        const view = get(id);
+        if (view !== undefined) yield view;
+      }
     },
     get,
   };

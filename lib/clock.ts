@@ -6,7 +6,7 @@ export interface Clock {
   now(): number;
   /** Milliseconds since the Unix epoch. */
   wallMs(): number;
-  /** Calls `fn` once after `ms` milliseconds. The answer cancels it; cancelling twice is fine. */
+  /** Calls `fn` once after `ms` milliseconds; after 0 once what waits at sockets has had its turn. The answer cancels it; cancelling twice is fine. */
   after(ms: number, fn: () => void): () => void;
 }
 
@@ -34,16 +34,24 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
 export function systemClock(options: { keepAlive?: boolean } = {}): Clock {
   const keepAlive = options.keepAlive ?? true;
   const after = (ms: number, fn: () => void): (() => void) => {
+    if (ms <= 0) return nextTurn(fn, keepAlive);
     let timer: ReturnType<typeof setTimeout>;
     const arm = (leftMs: number): void => {
       const stepMs = Math.min(leftMs, TIMER_MS_MAX);
       timer = setTimeout(() => (leftMs > stepMs ? arm(leftMs - stepMs) : fn()), stepMs);
       if (!keepAlive) timer.unref();
     };
-    arm(Math.max(0, ms));
+    arm(ms);
     return () => clearTimeout(timer);
   };
   return { now: () => performance.now(), wallMs: () => Date.now(), after };
+}
+
+/** Not a timer of 0 ms: Node takes that for 1 ms, and runs the next one without a look at the sockets when the one before took as long. */
+function nextTurn(fn: () => void, keepAlive: boolean): () => void {
+  const immediate = setImmediate(fn);
+  if (!keepAlive) immediate.unref();
+  return () => clearImmediate(immediate);
 }
 
 /** A clock that stands still until `advance` is called; timers fire in order of due time, then of creation. */

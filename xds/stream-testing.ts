@@ -1,5 +1,6 @@
 /** A control plane and sidecars over real sockets on loopback, for tests of streams. */
 import { credentials, Server, ServerCredentials } from '@grpc/grpc-js';
+import type { ServerInterceptor } from '@grpc/grpc-js';
 import { sleep, systemClock } from '../lib/clock.ts';
 import { systemRandom } from '../lib/random.ts';
 import { connectDiscovery, discoveryServerOptions, serveDiscovery } from './stream.ts';
@@ -42,13 +43,14 @@ export interface TestControlPlaneOptions extends Partial<ServeDiscoveryOptions> 
   readonly port?: number;
   readonly identified?: DiscoveryHandler['identified'];
   readonly credentials?: ServerCredentials;
+  readonly interceptors?: ServerInterceptor[];
 }
 
 export async function controlPlane(
   resources: readonly EncodedResource[],
   options: TestControlPlaneOptions = {},
 ): Promise<TestControlPlane> {
-  const server = new Server(discoveryServerOptions());
+  const server = new Server({ ...discoveryServerOptions(), interceptors: options.interceptors ?? [] });
   const streams = new Set<ServerStream>();
   const events: (ServerEvent & { nodeId: string })[] = [];
   const ended: { nodeId: string; error: StreamError | undefined }[] = [];

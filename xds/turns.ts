@@ -1,6 +1,6 @@
 /** Work for many streams, done a slice at a time, so that a thousand pushes do not stop timers, health checks and requests. */
 import type { Clock } from '../lib/clock.ts';
-import { SLICE_MS } from '../lib/slices.ts';
+import { SLICE_MS, nextSlice } from '../lib/slices.ts';
 
 export interface Task {
   /** Must not throw: it handles its own errors. */
@@ -34,7 +34,7 @@ export class Turns {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(() => {
+    nextSlice(this.#clock, () => {
       this.#scheduled = false;
       this.#run();
     });

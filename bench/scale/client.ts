@@ -3,7 +3,7 @@ import { Agent, request } from 'undici';
 import type { ControlPlaneProcess } from './processes.ts';
 
 export interface Metrics {
-  /** Longest delay of the event loop since the last time of asking; the monitor's own 10 ms are in it. */
+  /** Longest turn of the event loop since the last time of asking. */
   readonly loopDelayMsMax: number;
   readonly proxies: number;
 }
@@ -58,7 +58,7 @@ export class ApiClient {
     return { loopDelayMsMax, proxies: value('pilot_xds') };
   }
 
-  /** Longest delay of the event loop since this was asked for the last time, whoever asked for metrics in between. */
+  /** Longest turn of the event loop since this was asked for the last time, whoever asked for metrics in between. */
   async loopDelayMsMax(): Promise<number> {
     await this.metrics();
     const longestMs = this.#loopDelayMsMax;

@@ -1,12 +1,25 @@
 /** The processes of the scale bench: the control plane as people start it, and fleets of simulated proxies. */
 import { fork, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { FleetCommand, FleetLook } from './fleet.ts';
 
 const MESHWORK = fileURLToPath(new URL('../../cli/meshwork.js', import.meta.url));
 const FLEET = fileURLToPath(new URL('fleet.ts', import.meta.url));
+const LONG_TURNS = fileURLToPath(new URL('long-turns.mjs', import.meta.url));
+
+/** A stretch of 10 ms or more in which the event loop did not come around. */
+export interface LongTurn {
+  /** Since the start of the process. */
+  readonly atMs: number;
+  readonly ms: number;
+  /** Of its thread: on a core, and ready to run without one. The rest it waited for V8's other threads, or for a disk. */
+  readonly ownMs: number;
+  readonly waitedMs: number;
+  /** Collections in it, as `scavenge 2.1, mark-compact 20.4`. */
+  readonly gc: string;
+}
 
 export interface ControlPlaneProcess {
   readonly xdsPort: number;
@@ -15,6 +28,8 @@ export interface ControlPlaneProcess {
   readonly pid: number;
   /** From the start of the process to its line on stdout. */
   readonly readyMs: number;
+  /** Long turns since the last time of asking, begun before `untilMs` of the process; those of the last 300 ms may be missing. The first one, in which the program is loaded, is left out. */
+  longTurns(untilMs?: number): readonly LongTurn[];
   stop(signal?: NodeJS.Signals): Promise<void>;
 }
 
@@ -36,6 +51,8 @@ export function scriptFlags(): string[] {
 export function startControlPlane(options: {
   files: string;
   dataDir: string;
+  /** Where its long turns are written to. */
+  longTurns?: string;
   ports: Ports;
   nodeFlags: readonly string[];
 }): Promise<ControlPlaneProcess> {
@@ -47,9 +64,11 @@ export function startControlPlane(options: {
     ['--api', ports.api],
     ['--metrics', ports.metrics],
   ].flatMap(([option, port]) => [String(option), `127.0.0.1:${port}`]);
+  const traced = options.longTurns === undefined ? [] : [`--import=${LONG_TURNS}`];
   const args = [
     ...scriptFlags(),
     ...options.nodeFlags,
+    ...traced,
     MESHWORK,
     'control-plane',
     '-f',
@@ -61,7 +80,9 @@ export function startControlPlane(options: {
     '--log-level',
     'error',
   ];
-  const child = spawn(process.execPath, [...args, ...addresses], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const env = { ...process.env, MESHWORK_BENCH_LONG_TURNS: options.longTurns };
+  const child = spawn(process.execPath, [...args, ...addresses], { stdio: ['ignore', 'pipe', 'pipe'], env });
+  let seen = 1;
   return new Promise((resolve, reject) => {
     let output = '';
     const keep = (chunk: Buffer): void => {
@@ -79,10 +100,24 @@ export function startControlPlane(options: {
         metrics: `http://127.0.0.1:${ports.metrics}/metrics`,
         pid: child.pid!,
         readyMs: performance.now() - startedMs,
+        longTurns: (untilMs = Number.POSITIVE_INFINITY) => {
+          const all = options.longTurns === undefined ? [] : readLongTurns(options.longTurns);
+          const fresh = all.slice(seen).filter(({ atMs }) => atMs < untilMs);
+          seen += fresh.length;
+          return fresh;
+        },
         stop: (signal = 'SIGTERM') => ended(child, signal),
       });
     });
   });
+}
+
+function readLongTurns(path: string): readonly LongTurn[] {
+  if (!existsSync(path)) return [];
+  return readFileSync(path, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as LongTurn);
 }
 
 export interface Fleet {
@@ -91,8 +126,13 @@ export interface Fleet {
   end(): Promise<void>;
 }
 
+/** In life the proxies are on other machines, and do not take the processor from the control plane. */
+const FLEET_NICE = 10;
+
 export function startFleet(): Fleet {
-  const child = fork(FLEET, [], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  // Not by `os.setPriority`: that is of one thread, and V8's others are there already.
+  const execArgv = ['-n', String(FLEET_NICE), process.execPath];
+  const child = fork(FLEET, [], { execPath: 'nice', execArgv, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   let queue: Promise<unknown> = Promise.resolve();
   const ask = (command: FleetCommand): Promise<unknown> =>
     new Promise((resolve, reject) => {

@@ -1,9 +1,10 @@
 /** `/api/v1/resources`: read, create, replace and delete what users write, with entity tags, dry runs, and problems by line and field. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { atOnce, inSlices } from '../../lib/slices.ts';
 import { KINDS } from '../kinds/index.ts';
 import type { Kind } from '../kinds/kind.ts';
-import { parseResources } from '../kinds/parse.ts';
+import { readResources } from '../kinds/parse.ts';
 import { documentOf, etagOf, nameOf, resourceKey } from '../sources/api.ts';
 import type { Edit } from '../sources/api.ts';
 import type { Resource } from '../world.ts';
@@ -59,8 +60,8 @@ export const resources: Area = (app, context) => {
         query: writeQuery,
       }),
     },
-    (request, reply) => {
-      const parsed = parsedBody(request);
+    async (request, reply) => {
+      const parsed = await inSlices(context.clock, parsing(request));
       for (const resource of parsed) {
         const there = find(context, { kind: resource.kind, ...resource.metadata });
         if (there !== undefined)
@@ -129,7 +130,7 @@ export const resources: Area = (app, context) => {
 function put(context: ApiContext, request: FastifyRequest<Path>, reply: FastifyReply): Promise<unknown> {
   const { namespace, name } = request.params;
   const { kind } = kindOf(request.params.kind);
-  const parsed = parsedBody(request);
+  const parsed = atOnce(parsing(request));
   const resource = parsed[0];
   if (parsed.length !== 1 || resource === undefined) throw new ApiProblem(400, `PUT takes exactly one resource, received ${parsed.length}`);
   const key = resourceKey(resource);
@@ -191,12 +192,12 @@ function preview(context: ApiContext, edits: readonly Edit[]): Preview {
   }
 }
 
-/** The resources of the body. Throws a 422 that names every problem by line, column and field. */
-function parsedBody(request: FastifyRequest): readonly Resource[] {
+/** The resources of the body, one a step, with what is costly about each. Throws a 422 that names every problem by line, column and field. */
+function* parsing(request: FastifyRequest): Generator<void, readonly Resource[]> {
   const body = request.body as RawBody | undefined | null;
   if (body === undefined || body === null || body.text.trim() === '')
     throw new ApiProblem(400, 'the body is empty; it takes one or several resources as JSON or YAML');
-  const { resources: parsed, problems } = parseResources(body.text, { source: 'api' });
+  const { resources: parsed, problems } = yield* readResources(body.text, { source: 'api' });
   const wrong: ProblemPlace[] = problems
     .filter((problem) => problem.severity !== 'warning' || parsed.length === 0)
     .map(({ field, message, resource, origin }) => ({
@@ -215,6 +216,9 @@ function parsedBody(request: FastifyRequest): readonly Resource[] {
     const key = resourceKey(resource);
     if (seen.has(key)) throw new ApiProblem(422, `${nameOf(key)} is there twice`);
     seen.add(key);
+    // Kept with the resource for the answer.
+    etagOf(resource);
+    yield;
   }
   return parsed;
 }

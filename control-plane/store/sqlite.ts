@@ -83,6 +83,13 @@ function storeOver(database: DatabaseSync, file: string): Store {
   );
   const finding = database.prepare('SELECT 1 FROM records WHERE collection = ? AND key = ?');
   const deleting = database.prepare('DELETE FROM records WHERE collection = ? AND key = ?');
+  /** Records of a collection; counted when they are needed and not known. Counting at each new record would be a pass over all of them. */
+  const counts = new Map<string, number>();
+  const countOf = (collection: string): number => {
+    const count = counts.get(collection) ?? Number(counting.get(collection)?.['count'] ?? 0);
+    counts.set(collection, count);
+    return count;
+  };
   let depth = 0;
   let open = true;
   const writing = <T>(work: () => T): T => {
@@ -98,11 +105,17 @@ function storeOver(database: DatabaseSync, file: string): Store {
       (listing.all(collection) as unknown as Row[]).map((row) => ({ key: row.key, value: JSON.parse(row.value) as Json })),
     put(collection, key, value) {
       const text = recordText(collection, key, value);
-      if (finding.get(collection, key) === undefined && Number(counting.get(collection)?.['count'] ?? 0) >= RECORDS_MAX)
-        throw new StoreFullError(`${collection} takes at most ${RECORDS_MAX} records`);
+      const isNew = finding.get(collection, key) === undefined;
+      if (isNew && countOf(collection) >= RECORDS_MAX) throw new StoreFullError(`${collection} takes at most ${RECORDS_MAX} records`);
       writing(() => storing.run(collection, key, text, checksum(collection, key, text)));
+      if (isNew) counts.set(collection, countOf(collection) + 1);
     },
-    delete: (collection, key) => writing(() => deleting.run(collection, key).changes > 0),
+    delete(collection, key) {
+      const deleted = writing(() => deleting.run(collection, key).changes > 0);
+      const count = counts.get(collection);
+      if (deleted && count !== undefined) counts.set(collection, count - 1);
+      return deleted;
+    },
     transaction(work) {
       if (depth > 0) return work();
       depth++;
@@ -112,6 +125,7 @@ function storeOver(database: DatabaseSync, file: string): Store {
         writing(() => database.exec('COMMIT'));
         return result;
       } catch (error) {
+        counts.clear();
         if (database.isTransaction) database.exec('ROLLBACK');
         throw error;
       } finally {

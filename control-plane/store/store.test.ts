@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { createMemoryStore } from './memory.ts';
 import { STORE_FILE, openSqliteStore } from './sqlite.ts';
-import { StoreCorruptError, StoreFullError } from './store.ts';
+import { RECORDS_MAX, StoreCorruptError, StoreFullError } from './store.ts';
 
 const directories: string[] = [];
 function directory(): string {
@@ -17,6 +17,28 @@ function directory(): string {
 afterEach(() => {
   for (const made of directories.splice(0)) rmSync(made, { recursive: true, force: true });
 });
+
+test('a collection takes 100,000 records, whatever was rolled back or deleted before', () => {
+  const store = openSqliteStore(directory());
+  store.put('resources', 'first', 1);
+  expect(() =>
+    store.transaction(() => {
+      for (let record = 0; record < 500; record++) store.put('resources', `rolled-back-${record}`, record);
+      throw new Error('not this');
+    }),
+  ).toThrow('not this');
+  store.transaction(() => {
+    for (let record = 1; record < RECORDS_MAX; record++) store.put('resources', `record-${record}`, record);
+  });
+  expect(() => store.put('resources', 'one-more', 1)).toThrow(StoreFullError);
+  store.put('resources', 'first', 2);
+  store.put('leases', 'one-more', 1);
+  expect(store.delete('resources', 'first')).toBe(true);
+  expect(store.delete('resources', 'first')).toBe(false);
+  store.put('resources', 'one-more', 1);
+  expect(() => store.put('resources', 'and-more', 1)).toThrow(StoreFullError);
+  store.close();
+}, 60_000);
 
 test('what was written is there after a reopen, sorted by key', () => {
   const where = directory();
