@@ -106,13 +106,16 @@ test('a scrape of 2,000 histograms comes in slices of about 64 KiB that add up t
   expect([...renderStatsSlices(registry)].join('')).toBe(renderStats(registry));
 });
 
-const TYPE = scopeType('cluster', [
+const SERIES = [
   ['counter', 'rq_total'],
   ['histogram', 'rq_time'],
   ['gauge', 'breakers.open'],
-]);
+] as const;
+const TYPE = scopeType('cluster', SERIES);
+/** All numbers from the start, or those of some or all series from the first write. */
+const TYPES = [3, 2, 0].map((early) => [early, scopeType('cluster', SERIES, early)] as const);
 
-test('the series of a block are read from the start, and written with a handle or without', () => {
+test.each(TYPES)('the series of a block are read from the start, and written with a handle or without; %i are early', (_early, TYPE) => {
   const registry = createRegistry();
   const scope = blockScope(registry, 'cluster', 'cluster.a', { envoy_cluster_name: 'a' }, TYPE);
   blockScope(registry, 'cluster', 'cluster.b', { envoy_cluster_name: 'b' }, TYPE);
@@ -148,7 +151,7 @@ test('the series of a block are read from the start, and written with a handle o
   expect(renderStats(registry, { usedOnly: true })).toBe('cluster.a.breakers.open: 7\n');
 });
 
-test('a block goes when it was released and idle, and comes back with its counts before that', () => {
+test.each(TYPES)('a block goes when it was released and idle, and comes back with its counts before that; %i are early', (_early, TYPE) => {
   const registry = createRegistry();
   const make = (): ReturnType<typeof blockScope> => blockScope(registry, 'cluster', 'cluster.a', { envoy_cluster_name: 'a' }, TYPE);
   const scope = make();

@@ -86,6 +86,11 @@ export class ListenerSet {
     return count;
   }
 
+  /** Has the bytes of all connections counted, before statistics are read. */
+  countBytes(): void {
+    for (const bound of this.#all()) bound.countBytes();
+  }
+
   /** Connections that have something under way, or that are still being accepted. */
   get active(): number {
     let count = 0;

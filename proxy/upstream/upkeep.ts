@@ -3,6 +3,7 @@ import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Random } from '../../lib/random.ts';
 import type { Cluster, LoadAssignment } from '../../xds/snapshot.ts';
+import type { ClusterStats } from './cluster-stats.ts';
 import { DnsMembership, systemResolve } from './dns.ts';
 import type { Resolve } from './dns.ts';
 import { HealthChecks } from './health.ts';
@@ -22,6 +23,7 @@ export interface UpkeepDeps {
 interface Owner {
   readonly name: string;
   readonly members: ReadonlyMap<string, Member>;
+  readonly stats: ClusterStats;
   assign(assignment: LoadAssignment): void;
   refresh(): void;
   busy(): boolean;
@@ -53,7 +55,7 @@ export class Upkeep {
       this.#dnsSettings = dns;
       this.#dns?.close();
       const deps = { ...this.#deps, resolve: this.#deps.resolve ?? systemResolve };
-      this.#dns = named ? new DnsMembership(config, deps, (assignment) => this.#owner.assign(assignment)) : undefined;
+      this.#dns = named ? new DnsMembership(config, deps, this.#owner.stats, (assignment) => this.#owner.assign(assignment)) : undefined;
     }
     const checks = JSON.stringify(config.healthChecks);
     if (checks !== this.#checkSettings) {
