@@ -14,6 +14,7 @@ import { nodeOf, readBootstrap, runtimeLayersOf, seedStore, StartError } from '.
 import { Lifecycle } from './lifecycle.ts';
 import { parseProxyOptions, PROXY_USAGE, UsageError } from './options.ts';
 import { connectSources } from './sources.ts';
+import { isUnknownField } from '../xds/resources/rules.ts';
 import type { AdminServer } from './admin/server.ts';
 import type { AgentPorts } from './admin/agent-ports.ts';
 import type { Parts, World } from './assemble.ts';
@@ -129,6 +130,7 @@ function prepare(options: ProxyOptions, world: World): { parts: Parts; bootstrap
   const { bootstrap, warnings } = readBootstrap(options);
   for (const warning of warnings) world.log.warning(`The bootstrap: ${warning}.`);
   const parts = assemble(world, options, nodeOf(bootstrap, options, versionText()), runtimeLayersOf(bootstrap, options));
+  parts.status.unknownFields(warnings.filter(isUnknownField).length);
   seedStore(parts.store, bootstrap, world.clock.wallMs());
   return { parts, bootstrap };
 }

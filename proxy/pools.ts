@@ -2,7 +2,7 @@
 import { ConfigError, ProxyError } from './errors.ts';
 import { filterMetadata } from './filters/workload.ts';
 import { connectTls } from './tls/client.ts';
-import { connectionEvents } from './upstream/connection-events.ts';
+import { countedTls } from './tls/tls-stats.ts';
 import { createDial } from './upstream/dial.ts';
 import { createPool } from './upstream/pool.ts';
 import type { TlsContexts, UpstreamTlsContext } from './tls/context.ts';
@@ -94,14 +94,16 @@ const SIDECAR_IDLE_MS = 60_000;
 export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
   return (endpoint, cluster) => {
     if (cluster.config.protocol === 'http2') return refusingPool(cluster.name);
+    const secure = tlsOf(cluster.config, endpoint) !== undefined;
+    const dialled = dial(endpoint, cluster.config);
     return createPool({
-      dial: dial(endpoint, cluster.config),
+      dial: secure ? countedTls(dialled, cluster.stats.tls) : dialled,
       clock,
       limits: cluster.limits,
-      events: memberEvents(endpoint, connectionEvents(cluster.stats.scope, true), () => cluster.stats.rqTotal.inc()),
+      events: memberEvents(endpoint, cluster.stats.connections, () => cluster.stats.rqTotal.inc()),
       idleTimeoutMs: cluster.config.idleTimeoutMs,
       // A peer that proves an identity of the mesh is a sidecar, which keeps idle connections for an hour; others may close theirs after seconds.
-      ...(tlsOf(cluster.config, endpoint) === undefined ? {} : { silentPeerIdleMs: SIDECAR_IDLE_MS }),
+      ...(secure ? { silentPeerIdleMs: SIDECAR_IDLE_MS } : {}),
       client: { maxRequestsPerConnection: cluster.config.maxRequestsPerConnection },
     });
   };

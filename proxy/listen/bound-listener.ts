@@ -106,6 +106,11 @@ export class BoundListener {
     for (const connection of this.#connections) connection.drain?.();
   }
 
+  /** Connections that are accepted from now on stay. */
+  undrain(): void {
+    this.draining = false;
+  }
+
   /** Ends everything at once. Resolves when nothing is left. */
   async close(): Promise<void> {
     const closed = this.stopAccepting();

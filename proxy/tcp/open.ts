@@ -1,7 +1,9 @@
 /** Opens one raw connection to an endpoint of a cluster, for TCP and for tunnels: picked, counted and limited as requests are. */
 import { ProxyError } from '../errors.ts';
 import { connectionEvents } from '../upstream/connection-events.ts';
+import { tlsOf } from '../pools.ts';
 import type { DialEndpoint } from '../pools.ts';
+import { countedTls } from '../tls/tls-stats.ts';
 import type { ProxyRequest } from '../service.ts';
 import type { UpstreamCluster } from '../upstream/cluster.ts';
 import type { Endpoint } from '../upstream/endpoint.ts';
@@ -69,10 +71,9 @@ function openOnce(cluster: UpstreamCluster, request: ProxyRequest, { dial, clock
       endpoint.active--;
       limits.releaseConnection();
     };
-    const cancel = dial(
-      endpoint,
-      cluster.config,
-    )((error, socket) => {
+    const dialled = dial(endpoint, cluster.config);
+    const secure = tlsOf(cluster.config, endpoint) !== undefined;
+    const cancel = (secure ? countedTls(dialled, cluster.stats.tls) : dialled)((error, socket) => {
       request.abort = undefined;
       if (socket === undefined) {
         release();
@@ -93,7 +94,8 @@ function openOnce(cluster: UpstreamCluster, request: ProxyRequest, { dial, clock
           over = true;
           release();
           events.bytesMoved(socket.bytesRead, socket.bytesWritten);
-          events.connectionClosed({ by: socket.readableEnded ? 'remote' : 'local', busy: false, ageMs: clock.now() - openedMs });
+          const remote = socket.readableEnded;
+          events.connectionClosed({ by: remote ? 'remote' : 'local', busy: !remote, ageMs: clock.now() - openedMs });
         },
       });
     });

@@ -2,6 +2,9 @@
 import type { Counter, Histogram, Registry } from '../../lib/metrics.ts';
 import { blockScope, scopeType } from '../../lib/metrics-scope.ts';
 import type { BlockScope } from '../../lib/metrics-scope.ts';
+import { tlsStats } from '../tls/tls-stats.ts';
+import type { TlsStats } from '../tls/tls-stats.ts';
+import { connectionEvents } from './connection-events.ts';
 
 const STATUS_MAX = 599;
 
@@ -93,10 +96,22 @@ export class ClusterStats {
   readonly scope: BlockScope;
   #classes: (Counter | undefined)[] | undefined = undefined;
   #codes: (Counter | undefined)[] | undefined = undefined;
+  #connections: ReturnType<typeof connectionEvents> | undefined = undefined;
+  #tls: TlsStats | undefined = undefined;
 
   /** `name` is the cluster's alternative stat name when it has one. */
   constructor(registry: Registry, name: string) {
     this.scope = blockScope(registry, 'cluster', `cluster.${name.replaceAll(':', '_')}`, { envoy_cluster_name: name }, SERIES);
+  }
+
+  /** What the pools of its endpoints tell. */
+  get connections(): ReturnType<typeof connectionEvents> {
+    return (this.#connections ??= connectionEvents(this.scope, true));
+  }
+
+  /** What handshakes with its endpoints tell; from the first one on. */
+  get tls(): TlsStats {
+    return (this.#tls ??= tlsStats(this.scope, false));
   }
 
   get rqTotal(): Counter {

@@ -198,6 +198,11 @@ export class UpstreamCluster {
     return new Member(key, address, this.#deps.clock.now(), this.#makePool);
   }
 
+  /** Has the bytes of its connections counted, before statistics are read. */
+  countBytes(): void {
+    for (const member of this.members.values()) member.countBytes();
+  }
+
   /** Requests are under way. */
   busy(): boolean {
     return this.limits.active > 0;
