@@ -282,7 +282,7 @@ function acceptAll(kind: Kind, update: ClientUpdate, problems: Problem[], option
       if (unknown !== undefined) throw new ConfigError(`${kind} ${JSON.stringify(name)}`, `unknown fields are not taken: ${unknown}`);
       replaced.set(name, known);
       store.put(kind, { name, value: resource as never, version, fixed: false, updatedMs: clock.wallMs(), dump, wire });
-      if (warnings.length > 0) updateStats(options.registry).unknownFields.add(warnings.filter(isUnknownField).length);
+      if (warnings.some(isUnknownField)) updateStats(options.registry).unknownFields.inc();
       for (const warning of warnings.slice(0, WARNINGS_TOLD_MAX))
         log.debug('A part of a resource is ignored.', { resource: `${kind} ${name}`, warning });
     } catch (error) {

@@ -64,7 +64,7 @@ export async function watchFiles(
       rejectUnknown: parts.options.rejectUnknownDynamicFields,
     });
     for (const warning of file.warnings.slice(0, WARNINGS_TOLD_MAX)) log.warning('A part of a configuration file is ignored.', { warning });
-    updateStats(parts.registry).unknownFields.add(file.warnings.filter(isUnknownField).length);
+    updateStats(parts.registry).unknownFields.add(file.resources.filter(({ warnings }) => warnings.some(isUnknownField)).length);
     const problems = file.errors.map((error) => error.message);
     const seen = new Set<string>();
     for (const resource of file.resources) {

@@ -155,7 +155,7 @@ export class ServerStatus {
     this.#stats.listenerStopped.add(count);
   }
 
-  /** Fields of the bootstrap that are not known and were let pass. */
+  /** Messages of the bootstrap with fields that are not known and were let pass. */
   unknownFields(count: number): void {
     this.#stats.unknownStatic.add(count);
   }

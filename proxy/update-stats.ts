@@ -16,7 +16,7 @@ export interface UpdateCounters {
 export function updateStats(registry: Registry): {
   of(kind: Kind): UpdateCounters;
   readonly connected: Gauge;
-  /** Fields that are not known, in what was taken all the same. */
+  /** Resources with fields that are not known, taken all the same. */
   readonly unknownFields: Counter;
 } {
   const prefixes: Record<Kind, string> = {

@@ -14,8 +14,11 @@ const bodies = (seen: readonly { body: unknown }[]): unknown[] => seen.map(({ bo
 test(
   'loose-syntax.yaml: one object for a list, enums in lower case, names of old',
   async () => {
-    const seen = await compare({ file: 'loose-syntax.yaml', applications: { 8001: {} } }, (side) =>
-      askAll(side, 10_000, [{ path: '/a' }, { path: '/moved' }, { path: '/b', method: 'POST', body: 'x' }]),
+    const seen = await compare(
+      { file: 'loose-syntax.yaml', applications: { 8001: {} } },
+      (side) => askAll(side, 10_000, [{ path: '/a' }, { path: '/moved' }, { path: '/b', method: 'POST', body: 'x' }]),
+      // What the admin port is asked is not logged by ours.
+      { unequalStats: /^filesystem\./ },
     );
 
     expect(statuses(seen)).toEqual([200, 302, 200]);
