@@ -177,3 +177,26 @@ test('blocks beyond the cap of label sets share one that is marked', () => {
     'envoy_cluster_rq_total{envoy_cluster_name="a"} 1\nenvoy_cluster_rq_total{envoy_cluster_name="b"} 1\nenvoy_cluster_rq_total{overflow="true"} 2\n',
   );
 });
+
+test('histograms are shown as quantiles or as buckets, in text, JSON and Prometheus form; kinds are told apart', () => {
+  const registry = createRegistry();
+  registry.counter('c', {}, { dotted: 'c' }).inc();
+  const histogram = registry.histogram('h', {}, { dotted: 'h', bounds: [1, 10, 1_800_000] });
+  for (const value of [0.5, 5, 5]) histogram.record(value);
+  const json = (histograms: 'cumulative' | 'disjoint' | 'detailed'): unknown =>
+    (JSON.parse(renderStatsJson(registry, { histograms, kind: 'histogram' })) as { stats: { histograms: unknown }[] }).stats[0]!.histograms;
+
+  expect(renderStats(registry, { histograms: 'cumulative' })).toBe('c: 1\nh: B1(1,1) B10(3,3) B1.8e+06(3,3)\n');
+  expect(renderStats(registry, { histograms: 'disjoint', kind: 'histogram' })).toBe('h: B1(1,1) B10(2,2) B1.8e+06(0,0)\n');
+  expect(renderStats(registry, { histograms: 'detailed', kind: 'histogram' })).toMatch(
+    /^h:\n {2}totals=0,1:1, 1,9:2\n {2}intervals=0,1:1, 1,9:2\n {2}summary=P0\(/,
+  );
+  expect(renderStats(registry, { kind: 'counter' })).toBe('c: 1\n');
+  expect(json('disjoint')).toMatchObject([
+    { name: 'h', buckets: [{ upper_bound: 1, cumulative: 1 }, { upper_bound: 10, cumulative: 2 }, {}] },
+  ]);
+  expect(json('detailed')).toMatchObject({ details: [{ name: 'h', totals: [{ count: 1 }, { lower_bound: 1, width: 9, count: 2 }] }] });
+  expect([...renderPrometheus(registry, { histograms: 'summary', kind: 'histogram' })].join('')).toMatch(
+    /^# TYPE h summary\nh\{quantile="0"\} .*\n(?:h\{.*\n)+h_sum 10.5\nh_count 3\n$/,
+  );
+});
