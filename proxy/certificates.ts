@@ -1,7 +1,9 @@
 /** The certificates that TLS settings in force use: for `/certs`, and for the days until the first of them ends. */
+import { X509Certificate } from 'node:crypto';
 import { parseCertificate } from '../certs/certificate.ts';
+import { DerError } from '../certs/der.ts';
 import { decodeCertificates } from '../certs/pem.ts';
-import type { CommonTls, Secret, Snapshot } from '../xds/snapshot.ts';
+import type { CommonTls, Secret, SecretRef, Snapshot } from '../xds/snapshot.ts';
 
 export interface CertificateView {
   /** The file that it came from, or what its secret is called. */
@@ -23,13 +25,7 @@ export interface TlsCertificates {
 export function certificatesInUse(snapshot: Snapshot): TlsCertificates[] {
   const found = new Map<string, TlsCertificates>();
   for (const tls of settingsOf(snapshot)) {
-    const secretOf = (ref: CommonTls['certificates'][number]): Secret | undefined =>
-      ref.kind === 'inline' ? ref.secret : snapshot.secrets.get(ref.name);
-    const viewsOf = (refs: CommonTls['certificates']): CertificateView[] =>
-      refs.flatMap((ref) => {
-        const secret = secretOf(ref);
-        return secret === undefined ? [] : views(secret);
-      });
+    const viewsOf = (refs: CommonTls['certificates']): CertificateView[] => refs.flatMap((ref) => views(secretOf(ref, snapshot)));
     const entry = { roots: viewsOf(tls.validation === undefined ? [] : [tls.validation]), chains: viewsOf(tls.certificates) };
     if (entry.roots.length + entry.chains.length > 0) found.set(JSON.stringify(entry), entry);
   }
@@ -38,10 +34,23 @@ export function certificatesInUse(snapshot: Snapshot): TlsCertificates[] {
 
 /** Epoch milliseconds at which the first of them ends; `Infinity` = there is none. */
 export function firstExpiryMs(snapshot: Snapshot): number {
+  // Thousands of clusters have the same few secrets.
+  const seen = new Set<Secret>();
+  for (const { certificates, validation } of settingsOf(snapshot)) {
+    for (const ref of certificates) addSecret(seen, secretOf(ref, snapshot));
+    if (validation !== undefined) addSecret(seen, secretOf(validation, snapshot));
+  }
   let first = Number.POSITIVE_INFINITY;
-  for (const { roots, chains } of certificatesInUse(snapshot))
-    for (const { notAfterMs } of [...roots, ...chains]) first = Math.min(first, notAfterMs);
+  for (const secret of seen) for (const { notAfterMs } of views(secret)) first = Math.min(first, notAfterMs);
   return first;
+}
+
+function addSecret(seen: Set<Secret>, secret: Secret | undefined): void {
+  if (secret !== undefined) seen.add(secret);
+}
+
+function secretOf(ref: SecretRef, { secrets }: Snapshot): Secret | undefined {
+  return ref.kind === 'inline' ? ref.secret : secrets.get(ref.name);
 }
 
 function* settingsOf({ listeners, clusters }: Snapshot): Generator<CommonTls> {
@@ -56,7 +65,9 @@ function* settingsOf({ listeners, clusters }: Snapshot): Generator<CommonTls> {
 
 const VIEWS = new WeakMap<Secret['content'], readonly CertificateView[]>();
 
-function views({ name, content }: Secret): readonly CertificateView[] {
+function views(secret: Secret | undefined): readonly CertificateView[] {
+  if (secret === undefined) return [];
+  const { name, content } = secret;
   let known = VIEWS.get(content);
   if (known !== undefined) return known;
   const pem = content.kind === 'certificate' ? content.chainPem : content.rootsPem;
@@ -66,7 +77,21 @@ function views({ name, content }: Secret): readonly CertificateView[] {
 }
 
 function view(path: string, der: Buffer): CertificateView {
-  const { serialHex, notBeforeMs, notAfterMs, sans } = parseCertificate(der);
-  const names = (type: string): string[] => sans.flatMap((san) => (san.type === type ? [san.bytes.toString('latin1')] : []));
-  return { path, serialNumber: serialHex, notBeforeMs, notAfterMs, uris: names('URI'), dnsNames: names('DNS') };
+  try {
+    const { serialHex, notBeforeMs, notAfterMs, sans } = parseCertificate(der);
+    const names = (type: string): string[] => sans.flatMap((san) => (san.type === type ? [san.bytes.toString('latin1')] : []));
+    return { path, serialNumber: serialHex, notBeforeMs, notAfterMs, uris: names('URI'), dnsNames: names('DNS') };
+  } catch (error) {
+    if (!(error instanceof DerError)) throw error;
+    // A bundle of public roots has some that our strict reader does not take; OpenSSL does.
+    const { serialNumber, validFromDate, validToDate } = new X509Certificate(der);
+    return {
+      path,
+      serialNumber: serialNumber.toLowerCase(),
+      notBeforeMs: validFromDate.getTime(),
+      notAfterMs: validToDate.getTime(),
+      uris: [],
+      dnsNames: [],
+    };
+  }
 }
