@@ -12,7 +12,6 @@ import type { ChainDeps } from '../proxy/http-chain.ts';
 import type { AcceptedConnection, CompiledChain } from '../proxy/listen/chain.ts';
 import { ClusterPool } from '../proxy/upstream/cluster-pool.ts';
 import { createPool } from '../proxy/upstream/pool.ts';
-import { connectionEvents } from '../proxy/pools.ts';
 import { workloadOfNode } from '../proxy/filters/workload.ts';
 import { parseBootstrap } from '../xds/resources/bootstrap.ts';
 import { envoyBootstrap } from './peers/envoy-config.ts';
@@ -81,7 +80,7 @@ const clusters = new ClusterPool({
     createPool({
       clock,
       limits: cluster.limits,
-      events: { ...connectionEvents(cluster.stats.scope), requestStarted: () => cluster.stats.rqTotal.inc() },
+      events: { ...cluster.stats.connections, requestStarted: () => cluster.stats.rqTotal.inc() },
       dial: (done) => {
         const socket = new PipeSocket();
         socket.onText = () => answers.push(socket);

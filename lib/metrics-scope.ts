@@ -35,9 +35,15 @@ export function blockScope(registry: Registry, kind: string, dotted: string, tag
   return new EnvoyScope(registry, kind, dotted, tags, type);
 }
 
-/** The series that every scope of a kind has from its start, by kind of metric and relative name. */
-export function scopeType(kind: string, series: readonly (readonly [MetricKind, string])[]): BlockType {
-  return new BlockType(series.map(([metric, name]) => ({ kind: metric, name: prometheusName(kind, name), tail: name })));
+/**
+ * The series that every scope of a kind has from its start, by kind of metric and relative name. Numbers are held for the first `early` ones
+ * at once, for the others from the first write on; default all.
+ */
+export function scopeType(kind: string, series: readonly (readonly [MetricKind, string])[], early?: number): BlockType {
+  return new BlockType(
+    series.map(([metric, name]) => ({ kind: metric, name: prometheusName(kind, name), tail: name })),
+    early,
+  );
 }
 
 class EnvoyScope implements BlockScope {

@@ -1,7 +1,9 @@
 /** A registry as text: Prometheus exposition format, and Envoy's `/stats` as text or JSON, in slices that never hold the loop for long. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { histogramsJson, histogramText, QUANTILES, quantiles } from './metrics-histograms.ts';
+import type { HistogramMode } from './metrics-histograms.ts';
 import { Gauge, Histogram } from './metrics.ts';
-import type { Family, Registry } from './metrics.ts';
+import type { Family, MetricKind, Registry } from './metrics.ts';
 
 /** Characters after which a slice ends: about a fifth of a millisecond of work. */
 const SLICE_LENGTH = 64 * 1024;
@@ -11,18 +13,25 @@ export interface StatsFilter {
   readonly matches?: (dotted: string) => boolean;
   /** Only stats that were ever written. */
   readonly usedOnly?: boolean;
+  /** Only stats of one kind. */
+  readonly kind?: MetricKind;
+  /** How histograms are shown; default `summary`, in Prometheus text `cumulative`. */
+  readonly histograms?: HistogramMode;
 }
 
 /** Prometheus text (version 0.0.4), a slice per step. A caller that writes to a socket takes a step per turn of the loop; see `inTurns`. */
 export function* renderPrometheus(registry: Registry, filter: StatsFilter = {}): Generator<string> {
   let text = '';
+  const summary = filter.histograms === 'summary';
   for (const family of registry.families()) {
-    let head = `${family.help === '' ? '' : `# HELP ${family.name} ${family.help}\n`}# TYPE ${family.name} ${family.kind}\n`;
+    if (filter.kind !== undefined && family.kind !== filter.kind) continue;
+    const type = summary && family.kind === 'histogram' ? 'summary' : family.kind;
+    let head = `${family.help === '' ? '' : `# HELP ${family.name} ${family.help}\n`}# TYPE ${family.name} ${type}\n`;
     for (const series of family.each()) {
       if (!wanted(series, filter)) continue;
       text += head;
       head = '';
-      if (series instanceof Histogram) text += histogramText(family, series);
+      if (series instanceof Histogram) text += summary ? summaryText(family, series) : bucketText(family, series);
       else text += `${family.name}${series.labelText === '' ? '' : `{${series.labelText}}`} ${series.value}\n`;
       if (text.length >= SLICE_LENGTH) {
         yield text;
@@ -51,6 +60,7 @@ export function stats(registry: Registry, filter: StatsFilter = {}): Stat[] {
   const numbers: Stat[] = [];
   const histograms: Stat[] = [];
   for (const family of registry.families()) {
+    if (filter.kind !== undefined && family.kind !== filter.kind) continue;
     for (const series of family.each()) {
       if (!wanted(series, filter)) continue;
       if (series instanceof Histogram) histograms.push({ name: series.dotted, kind: 'histogram', histogram: series });
@@ -61,8 +71,6 @@ export function stats(registry: Registry, filter: StatsFilter = {}): Stat[] {
   return [...numbers.sort(byName), ...histograms.sort(byName)];
 }
 
-const QUANTILES = [0, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 100] as const;
-
 /** Envoy's `/stats` text: `name: value` a line; histograms as `P50(interval,total)` pairs, where both are of the whole life here. */
 export function renderStats(registry: Registry, filter: StatsFilter = {}): string {
   return [...renderStatsSlices(registry, filter)].join('');
@@ -72,7 +80,7 @@ export function renderStats(registry: Registry, filter: StatsFilter = {}): strin
 export function* renderStatsSlices(registry: Registry, filter: StatsFilter = {}): Generator<string> {
   let text = '';
   for (const stat of stats(registry, filter)) {
-    text += statLine(stat);
+    text += stat.kind === 'histogram' ? histogramText(stat, filter.histograms ?? 'summary') : `${stat.name}: ${stat.value}\n`;
     if (text.length >= SLICE_LENGTH) {
       yield text;
       text = '';
@@ -81,30 +89,12 @@ export function* renderStatsSlices(registry: Registry, filter: StatsFilter = {})
   if (text !== '') yield text;
 }
 
-function statLine(stat: Stat): string {
-  if (stat.kind !== 'histogram') return `${stat.name}: ${stat.value}\n`;
-  const { histogram, name } = stat;
-  if (histogram.count === 0) return `${name}: No recorded values\n`;
-  const pairs = QUANTILES.map((percent) => {
-    const value = rounded(histogram.quantile(percent / 100));
-    return ` P${percent}(${value},${value})`;
-  });
-  return `${name}:${pairs.join('')}\n`;
-}
-
 /** Envoy's `/stats?format=json`: an object with the array `stats`. */
 export function renderStatsJson(registry: Registry, filter: StatsFilter = {}): string {
   const all = stats(registry, filter);
   const numbers: unknown[] = all.flatMap((stat) => (stat.kind === 'histogram' ? [] : [{ name: stat.name, value: stat.value }]));
-  const computed = all.flatMap((stat) => {
-    if (stat.kind !== 'histogram') return [];
-    const values = QUANTILES.map((percent) => {
-      const value = rounded(stat.histogram.quantile(percent / 100));
-      return { interval: value, cumulative: value };
-    });
-    return [{ name: stat.name, values }];
-  });
-  if (computed.length > 0) numbers.push({ histograms: { supported_quantiles: QUANTILES, computed_quantiles: computed } });
+  const histograms = all.filter((stat) => stat.kind === 'histogram');
+  if (histograms.length > 0) numbers.push({ histograms: histogramsJson(histograms, filter.histograms ?? 'summary') });
   return JSON.stringify({ stats: numbers });
 }
 
@@ -113,7 +103,14 @@ function wanted(series: { readonly dotted: string; activity(): number }, filter:
   return filter.matches === undefined || filter.matches(series.dotted);
 }
 
-function histogramText(family: Family, series: Histogram): string {
+function summaryText(family: Family, series: Histogram): string {
+  const labels = series.labelText === '' ? '' : `${series.labelText},`;
+  const braces = series.labelText === '' ? '' : `{${series.labelText}}`;
+  const lines = quantiles(series).map((value, i) => `${family.name}{${labels}quantile="${QUANTILES[i]! / 100}"} ${value ?? 'NaN'}\n`);
+  return `${lines.join('')}${family.name}_sum${braces} ${series.sum}\n${family.name}_count${braces} ${series.count}\n`;
+}
+
+function bucketText(family: Family, series: Histogram): string {
   const labels = series.labelText === '' ? '' : `${series.labelText},`;
   const braces = series.labelText === '' ? '' : `{${series.labelText}}`;
   let text = '';
@@ -125,8 +122,4 @@ function histogramText(family: Family, series: Histogram): string {
   }
   total += counts[family.bounds.length]!;
   return `${text}${family.name}_bucket{${labels}le="+Inf"} ${total}\n${family.name}_sum${braces} ${series.sum}\n${family.name}_count${braces} ${total}\n`;
-}
-
-function rounded(value: number | undefined): number | null {
-  return value === undefined ? null : Math.round(value * 1000) / 1000;
 }

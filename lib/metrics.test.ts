@@ -106,13 +106,16 @@ test('a scrape of 2,000 histograms comes in slices of about 64 KiB that add up t
   expect([...renderStatsSlices(registry)].join('')).toBe(renderStats(registry));
 });
 
-const TYPE = scopeType('cluster', [
+const SERIES = [
   ['counter', 'rq_total'],
   ['histogram', 'rq_time'],
   ['gauge', 'breakers.open'],
-]);
+] as const;
+const TYPE = scopeType('cluster', SERIES);
+/** All numbers from the start, or those of some or all series from the first write. */
+const TYPES = [3, 2, 0].map((early) => [early, scopeType('cluster', SERIES, early)] as const);
 
-test('the series of a block are read from the start, and written with a handle or without', () => {
+test.each(TYPES)('the series of a block are read from the start, and written with a handle or without; %i are early', (_early, TYPE) => {
   const registry = createRegistry();
   const scope = blockScope(registry, 'cluster', 'cluster.a', { envoy_cluster_name: 'a' }, TYPE);
   blockScope(registry, 'cluster', 'cluster.b', { envoy_cluster_name: 'b' }, TYPE);
@@ -148,7 +151,7 @@ test('the series of a block are read from the start, and written with a handle o
   expect(renderStats(registry, { usedOnly: true })).toBe('cluster.a.breakers.open: 7\n');
 });
 
-test('a block goes when it was released and idle, and comes back with its counts before that', () => {
+test.each(TYPES)('a block goes when it was released and idle, and comes back with its counts before that; %i are early', (_early, TYPE) => {
   const registry = createRegistry();
   const make = (): ReturnType<typeof blockScope> => blockScope(registry, 'cluster', 'cluster.a', { envoy_cluster_name: 'a' }, TYPE);
   const scope = make();
@@ -172,5 +175,28 @@ test('blocks beyond the cap of label sets share one that is marked', () => {
     blockScope(registry, 'cluster', `cluster.${name}`, { envoy_cluster_name: name }, TYPE).counter('rq_total').inc();
   expect(text(registry)).toContain(
     'envoy_cluster_rq_total{envoy_cluster_name="a"} 1\nenvoy_cluster_rq_total{envoy_cluster_name="b"} 1\nenvoy_cluster_rq_total{overflow="true"} 2\n',
+  );
+});
+
+test('histograms are shown as quantiles or as buckets, in text, JSON and Prometheus form; kinds are told apart', () => {
+  const registry = createRegistry();
+  registry.counter('c', {}, { dotted: 'c' }).inc();
+  const histogram = registry.histogram('h', {}, { dotted: 'h', bounds: [1, 10, 1_800_000] });
+  for (const value of [0.5, 5, 5]) histogram.record(value);
+  const json = (histograms: 'cumulative' | 'disjoint' | 'detailed'): unknown =>
+    (JSON.parse(renderStatsJson(registry, { histograms, kind: 'histogram' })) as { stats: { histograms: unknown }[] }).stats[0]!.histograms;
+
+  expect(renderStats(registry, { histograms: 'cumulative' })).toBe('c: 1\nh: B1(1,1) B10(3,3) B1.8e+06(3,3)\n');
+  expect(renderStats(registry, { histograms: 'disjoint', kind: 'histogram' })).toBe('h: B1(1,1) B10(2,2) B1.8e+06(0,0)\n');
+  expect(renderStats(registry, { histograms: 'detailed', kind: 'histogram' })).toMatch(
+    /^h:\n {2}totals=0,1:1, 1,9:2\n {2}intervals=0,1:1, 1,9:2\n {2}summary=P0\(/,
+  );
+  expect(renderStats(registry, { kind: 'counter' })).toBe('c: 1\n');
+  expect(json('disjoint')).toMatchObject([
+    { name: 'h', buckets: [{ upper_bound: 1, cumulative: 1 }, { upper_bound: 10, cumulative: 2 }, {}] },
+  ]);
+  expect(json('detailed')).toMatchObject({ details: [{ name: 'h', totals: [{ count: 1 }, { lower_bound: 1, width: 9, count: 2 }] }] });
+  expect([...renderPrometheus(registry, { histograms: 'summary', kind: 'histogram' })].join('')).toMatch(
+    /^# TYPE h summary\nh\{quantile="0"\} .*\n(?:h\{.*\n)+h_sum 10.5\nh_count 3\n$/,
   );
 });

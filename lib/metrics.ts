@@ -90,8 +90,9 @@ export class Registry {
     const key = over ? OVERFLOW_TEXT : text;
     const shared = over ? known.get(key) : undefined;
     if (shared !== undefined) return shared;
-    const cells = this.#cells.take(type.cells);
-    const block = over ? new Block(type, families, OVERFLOW, key, undefined, cells) : new Block(type, families, labels, key, dotted, cells);
+    const block = over
+      ? new Block(type, families, OVERFLOW, key, undefined, this.#cells)
+      : new Block(type, families, labels, key, dotted, this.#cells);
     known.set(key, block);
     return block;
   }

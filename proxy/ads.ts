@@ -206,7 +206,8 @@ class Follower implements Ads {
       }
     }
     (problems.length === 0 ? counters.success : counters.rejected).inc();
-    if (problems.length > 0)
+    if (problems.length === 0) counters.time.set(options.clock.wallMs());
+    else
       log.warning('Resources from the control plane were rejected; the last good ones stay.', {
         type: kind,
         version: update.version,
@@ -281,6 +282,7 @@ function acceptAll(kind: Kind, update: ClientUpdate, problems: Problem[], option
       if (unknown !== undefined) throw new ConfigError(`${kind} ${JSON.stringify(name)}`, `unknown fields are not taken: ${unknown}`);
       replaced.set(name, known);
       store.put(kind, { name, value: resource as never, version, fixed: false, updatedMs: clock.wallMs(), dump, wire });
+      if (warnings.some(isUnknownField)) updateStats(options.registry).unknownFields.inc();
       for (const warning of warnings.slice(0, WARNINGS_TOLD_MAX))
         log.debug('A part of a resource is ignored.', { resource: `${kind} ${name}`, warning });
     } catch (error) {

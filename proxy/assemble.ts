@@ -3,7 +3,7 @@ import { createRegistry } from '../lib/metrics.ts';
 import { Wheel } from '../lib/wheel.ts';
 import { compileListener, createCompile, checkClusterTls } from './compile.ts';
 import { NO_ROUTES } from './http-chain.ts';
-import { createLineWriter } from './filters/line-writer.ts';
+import { createLineWriter, fileStats } from './filters/line-writer.ts';
 import { otlpExporter } from './filters/otlp.ts';
 import { workloadOfNode } from './filters/workload.ts';
 import { descriptorRoom } from './listen/descriptors.ts';
@@ -99,7 +99,7 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     healthy: () => status.state === 'LIVE',
     onDemand,
     routingOf: (listener, chain) => chainOf(runtime.current.listeners.get(listener), chain)?.routing,
-    writer: (path) => remember(writers, path, () => createLineWriter(path, { clock, log, flushMs: options.fileFlushIntervalMs })),
+    writer: writersOf(writers, { clock, log, flushMs: options.fileFlushIntervalMs, stats: fileStats(registry) }),
     exporter: exportersOf(exporters, node.id, { clock, log }),
   };
   const runtime: RuntimeHolder = new RuntimeHolder({
@@ -109,12 +109,12 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     clock,
     log,
     compile: withRuntimeKeys(createCompile(compileDeps), layers),
-    onApplied: () => {
-      status.applied();
+    onApplied: (problems) => {
+      status.applied(problems);
       onDemand.applied(runtime.current.snapshot);
     },
   });
-  const status = new ServerStatus({ clock, registry, store, runtime, clusters, awaited: () => [...awaited] });
+  const status = new ServerStatus({ clock, registry, store, runtime, clusters, listeners, layers, awaited: () => [...awaited] });
   const check = (decoded: Decoded): void => checkResource(decoded, store, compileDeps);
   return {
     ...world,
@@ -136,6 +136,10 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     check,
     compileAll: () => void createCompile(compileDeps)(store.snapshot(), clusters, EMPTY_RUNTIME),
   };
+}
+
+function writersOf(known: Map<string, LineWriter>, deps: Parameters<typeof createLineWriter>[1]): CompileDeps['writer'] {
+  return (path) => remember(known, path, () => createLineWriter(path, deps));
 }
 
 function exportersOf(known: Map<string, SpanExporter>, nodeId: string, deps: Pick<World, 'clock' | 'log'>): CompileDeps['exporter'] {

@@ -99,8 +99,10 @@ export function runtimeLayersOf(bootstrap: Bootstrap, options: ProxyOptions): Ru
   return createRuntimeLayers(
     bootstrap.runtimeLayers.flatMap((layer): { name: string; values: JsonObject | undefined }[] => {
       if (layer.kind === 'static') return [{ name: layer.name, values: layer.values }];
-      if (layer.kind === 'disk')
-        return [{ name: layer.name, values: readDiskLayer(layer, options.serviceCluster || bootstrap.node.cluster) }];
+      if (layer.kind === 'disk') {
+        const values = readDiskLayer(layer, options.serviceCluster || bootstrap.node.cluster);
+        return values === undefined ? [] : [{ name: layer.name, values }];
+      }
       return [{ name: layer.name, values: undefined }];
     }),
   );
@@ -108,8 +110,8 @@ export function runtimeLayersOf(bootstrap: Bootstrap, options: ProxyOptions): Ru
 
 const DISK_VALUES_MAX = 10_000;
 
-/** Files below the layer's directory: the path is the key, the content the value. A directory that is not there is an empty layer, as in Envoy. */
-function readDiskLayer(layer: Extract<RuntimeLayer, { kind: 'disk' }>, cluster: string): JsonObject {
+/** Files below the layer's directory: the path is the key, the content the value. Undefined = the directory is not there, and then there is no such layer, as in Envoy. */
+function readDiskLayer(layer: Extract<RuntimeLayer, { kind: 'disk' }>, cluster: string): JsonObject | undefined {
   const root = join(layer.symlinkRoot, layer.subdirectory, layer.appendServiceCluster ? cluster : '');
   const values: Record<string, string> = {};
   let names: string[];
@@ -118,7 +120,7 @@ function readDiskLayer(layer: Extract<RuntimeLayer, { kind: 'disk' }>, cluster: 
       .filter((entry) => entry.isFile())
       .map((entry) => join(entry.parentPath, entry.name).slice(root.length).replace(/^\//, ''));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw new StartError(`cannot read the runtime layer ${JSON.stringify(layer.name)} in ${root}: ${reason(error)}`, error);
   }
   for (const name of names.slice(0, DISK_VALUES_MAX)) values[name.replaceAll('/', '.')] = readFileSync(join(root, name), 'utf8').trim();

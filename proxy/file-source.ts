@@ -5,6 +5,7 @@ import { dirname } from 'node:path';
 import { NO_FIELD, parseResourceFile } from '../xds/resources/resource-file.ts';
 import { readData, resolveDecoded } from './data-files.ts';
 import { updateStats } from './update-stats.ts';
+import { isUnknownField } from '../xds/resources/rules.ts';
 import type { Parts } from './assemble.ts';
 import type { FSWatcher } from 'node:fs';
 import type { Decoded } from '../xds/resources/index.ts';
@@ -44,8 +45,10 @@ export async function watchFiles(
     lastText = text;
     counters.attempt.inc();
     const { problems, unreadable } = await take(text);
-    if (problems.length === 0) counters.success.inc();
-    else {
+    if (problems.length === 0) {
+      counters.success.inc();
+      counters.time.set(clock.wallMs());
+    } else {
       (unreadable ? counters.failure : counters.rejected).inc();
       for (const problem of problems)
         log.error('A configuration file was not taken whole; the last good resources stay.', { file: path, problem });
@@ -61,6 +64,7 @@ export async function watchFiles(
       rejectUnknown: parts.options.rejectUnknownDynamicFields,
     });
     for (const warning of file.warnings.slice(0, WARNINGS_TOLD_MAX)) log.warning('A part of a configuration file is ignored.', { warning });
+    updateStats(parts.registry).unknownFields.add(file.resources.filter(({ warnings }) => warnings.some(isUnknownField)).length);
     const problems = file.errors.map((error) => error.message);
     const seen = new Set<string>();
     for (const resource of file.resources) {

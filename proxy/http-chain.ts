@@ -11,6 +11,7 @@ import { answers } from './filters/local-response.ts';
 import { ConfigReader } from './filters/config.ts';
 import { observe } from './filters/observe.ts';
 import { compileTracing } from './filters/tracing-config.ts';
+import { listenerScope } from './listen/listener-stats.ts';
 import { serveHttp1 } from './http1/server.ts';
 import { http1Settings } from './http1/settings.ts';
 import { asksOnDemand, compileOnDemand } from './on-demand/routing.ts';
@@ -97,7 +98,9 @@ export function compileHttpChain(
     wheel: deps.wheel,
     mirrorsDropped,
     streamIdleTimeoutMs: manager.streamIdleTimeoutMs,
-    openTunnel: (request, cluster) => openTunnel(request, cluster, deps.dial),
+    routed: stats.routed,
+    answeredDirectly: stats.answeredDirectly,
+    openTunnel: (request, cluster) => openTunnel(request, cluster, deps),
     filters: (overrides, place) => (terminal) => filters.around(terminal, [overrides], place),
   };
   const outbound = listener.trafficDirection === 'OUTBOUND';
@@ -139,7 +142,12 @@ function compileParts(manager: HttpConnectionManager, listener: Listener, path: 
   const metricsOptions = istioOptions(listener, deps);
   const metrics = metricsOptions === undefined ? [] : [istioMetrics(metricsOptions)];
   const traces = compileTracing(manager, outbound ? 'client' : 'server', `${path}.tracing`, deps);
-  const observers: Observer[] = [stats.observer, ...metrics, ...traces.observers, ...compileAccessLogs(manager.accessLogs, path, deps)];
+  const observers: Observer[] = [
+    stats.observer(listenerScope(deps.registry, listener)),
+    ...metrics,
+    ...traces.observers,
+    ...compileAccessLogs(manager.accessLogs, path, deps),
+  ];
   const quiet = new ConfigReader(path, manager.httpFilters.at(-1)?.config ?? {}).boolean('suppressEnvoyHeaders');
   const localReply =
     manager.localReplyConfig === undefined
@@ -180,8 +188,11 @@ function requestIdInResponse(manager: HttpConnectionManager): Layer | undefined 
 
 /** Serves HTTP/1.1 on an accepted connection. Each request meets the configuration of its moment; a chain that is gone ends the connection kindly. */
 function serveConnection(accepted: AcceptedConnection, first: Send, settings: Http1Settings, stats: HttpStats, deps: ChainDeps): void {
-  stats.connections.inc();
-  stats.connectionsActive.inc();
+  const counts = stats.connection;
+  const secure = accepted.tls !== undefined;
+  const { socket } = accepted;
+  const openedMs = deps.clock.now();
+  counts.opened(secure);
   const connection: DownstreamConnection = {
     id: accepted.id,
     remoteAddress: accepted.remoteAddress,
@@ -211,7 +222,13 @@ function serveConnection(accepted: AcceptedConnection, first: Send, settings: Ht
     }
     last(request, reply);
   };
-  const served = serveHttp1(accepted.socket, undefined, {
+  let [received, sent] = [0, 0];
+  accepted.countBytes = () => {
+    const { bytesRead, bytesWritten } = socket;
+    counts.bytesMoved(bytesRead - received, bytesWritten - sent);
+    [received, sent] = [bytesRead, bytesWritten];
+  };
+  const served = serveHttp1(socket, undefined, {
     connection,
     send,
     settings,
@@ -219,9 +236,14 @@ function serveConnection(accepted: AcceptedConnection, first: Send, settings: Ht
     events: {
       requestStarted: () => underWay++,
       requestEnded: () => underWay--,
+      rejected: counts.rejected,
+      retired: counts.retired,
+      answeredEarly: counts.answeredEarly,
+      tunnelOpened: counts.upgraded,
     },
-    onClose: () => {
-      stats.connectionsActive.dec();
+    onClose: (end) => {
+      accepted.countBytes?.();
+      counts.closed(end, deps.clock.now() - openedMs, secure);
       accepted.over();
     },
   });

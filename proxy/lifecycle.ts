@@ -49,12 +49,16 @@ export class Lifecycle {
 
   /** Admin `/drain_listeners`: connections are asked to end; without `graceful` nothing new is accepted from now on. */
   drainListeners(request: { readonly inboundOnly: boolean; readonly graceful: boolean; readonly skipExit: boolean }): void {
-    const { listeners, clock, options, log } = this.#parts;
+    const { listeners, clock, options, log, status } = this.#parts;
     log.info('Listeners drain.', { inboundOnly: request.inboundOnly, graceful: request.graceful });
-    listeners.drain({ inboundOnly: request.inboundOnly, stop: !request.graceful });
+    const drain = (stop: boolean): void => {
+      const count = listeners.drain({ inboundOnly: request.inboundOnly, stop });
+      if (stop) status.listenersStopped(count);
+    };
+    drain(!request.graceful);
     if (!request.graceful || request.skipExit) return;
     // Envoy: a graceful drain stops accepting when the drain time is over.
-    const cancel = clock.after(options.drainTimeMs, () => listeners.drain({ inboundOnly: request.inboundOnly, stop: true }));
+    const cancel = clock.after(options.drainTimeMs, () => drain(true));
     this.#endings.push(() => {
       cancel();
       return Promise.resolve();

@@ -1,5 +1,5 @@
 /** The sidecar's composition root: read the bootstrap, wire, listen, follow the control plane, drain. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { systemClock } from '../lib/clock.ts';
 import { createLog } from '../lib/log.ts';
@@ -14,6 +14,7 @@ import { Lifecycle } from './lifecycle.ts';
 import { keepMemorySmall } from './memory.ts';
 import { parseProxyOptions, PROXY_USAGE, UsageError } from './options.ts';
 import { connectSources } from './sources.ts';
+import { isUnknownField } from '../xds/resources/rules.ts';
 import type { AdminServer } from './admin/server.ts';
 import type { AgentPorts } from './admin/agent-ports.ts';
 import type { Parts, World } from './assemble.ts';
@@ -60,11 +61,19 @@ export async function runProxy(argv: readonly string[], deps: ProxyDeps = {}): P
     process.stderr.write(`${error.message}\n\n${PROXY_USAGE}`);
     return EXIT.usage;
   }
-  if (options.mode === 'help' || options.mode === 'version') {
-    process.stdout.write(options.mode === 'help' ? PROXY_USAGE : `meshwork proxy  version: ${versionText()}\n`);
+  const said = saying(options.mode);
+  if (said !== undefined) {
+    process.stdout.write(said);
     return EXIT.fine;
   }
-  const world = worldOf(options, deps);
+  let world: World;
+  try {
+    world = worldOf(options, deps);
+  } catch (error) {
+    if (!(error instanceof StartError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return EXIT.failed;
+  }
   try {
     if (options.mode === 'validate') {
       await validate(options, world);
@@ -80,6 +89,13 @@ export async function runProxy(argv: readonly string[], deps: ProxyDeps = {}): P
     world.log.error(error.message);
     return EXIT.failed;
   }
+}
+
+/** What a mode only prints; undefined for one that does something. */
+function saying(mode: ProxyOptions['mode']): string | undefined {
+  if (mode === 'help') return PROXY_USAGE;
+  if (mode === 'version') return `meshwork proxy  version: ${versionText()}\n`;
+  return mode === 'hot-restart-version' ? 'disabled\n' : undefined;
 }
 
 async function start(options: ProxyOptions, world: World): Promise<RunningProxy> {
@@ -126,6 +142,7 @@ function prepare(options: ProxyOptions, world: World): { parts: Parts; bootstrap
   const { bootstrap, warnings } = readBootstrap(options);
   for (const warning of warnings) world.log.warning(`The bootstrap: ${warning}.`);
   const parts = assemble(world, options, nodeOf(bootstrap, options, versionText()), runtimeLayersOf(bootstrap, options));
+  parts.status.unknownFields(warnings.some(isUnknownField) ? 1 : 0);
   seedStore(parts.store, bootstrap, world.clock.wallMs());
   return { parts, bootstrap };
 }
@@ -215,9 +232,23 @@ function worldOf(options: ProxyOptions, deps: ProxyDeps): World {
   return {
     clock,
     random: deps.random ?? systemRandom,
-    log: deps.log ?? createLog({ clock, level: options.logLevel, format: options.logFormat }),
+    log: deps.log ?? createLog({ clock, level: options.logLevel, format: options.logFormat, ...logFile(options.logPath) }),
     environment: deps.environment ?? process.env,
   };
+}
+
+/** Lines are few, and the last ones before an end matter most: each is with the kernel when the call returns. */
+function logFile(path: string | undefined): { readonly write?: (line: string) => void } {
+  if (path === undefined) return {};
+  try {
+    const descriptor = openSync(path, 'a', 0o640);
+    return { write: (line) => void writeSync(descriptor, line) };
+  } catch (error) {
+    throw new StartError(
+      `cannot open the log file ${JSON.stringify(path)}: ${error instanceof Error ? error.message : String(error)}`,
+      error,
+    );
+  }
 }
 
 function versionText(): string {

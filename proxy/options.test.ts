@@ -30,19 +30,15 @@ test('a lazy proxy is one by its flags, and its bounds are numbers above 0', () 
   expect(() => parseProxyOptions(['-c', 'x', '--lazy-hosts', '0'])).toThrow('--lazy-hosts takes a whole number above 0, received 0');
 });
 
-test('an unknown flag is a warning, and its value is not taken for an argument', () => {
-  const options = parseProxyOptions(['--config-yaml', '{}', '--flux-level', '9', '--mode=validate']);
-
-  expect(options.mode).toBe('validate');
-  expect(options.warnings).toEqual(['The flag --flux-level is not known and is ignored.']);
-});
-
 test.each([
   [['-c'], '-c needs a value'],
   [['-c', 'x', '--drain-time-s', 'soon'], '--drain-time-s takes a whole number, received "soon"'],
   [['-c', 'x', '-l', 'loud'], '-l takes trace, debug, info, warn, warning, error, critical, off, received "loud"'],
   [['bootstrap.yaml'], 'unexpected argument "bootstrap.yaml"'],
   [[], 'a configuration is needed'],
+  [['--config-yaml', ' '], 'a configuration is needed'],
+  [['-c', 'x', '--drain-times-s', '5'], 'unknown flag --drain-times-s; did you mean "--drain-time-s"?'],
+  [['-c', 'x', '--flux-level=9'], 'unknown flag --flux-level'],
 ])('%j is refused with the rule and the value', (argv, message) => {
   expect(() => parseProxyOptions(argv)).toThrow(UsageError);
   expect(() => parseProxyOptions(argv)).toThrow(message);

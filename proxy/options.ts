@@ -1,14 +1,17 @@
 /** The proxy's command line: Envoy's flags, read without guessing. */
+import { didYouMean } from '../lib/suggest.ts';
 import type { LogLevel } from '../lib/log.ts';
 
 export interface ProxyOptions {
-  /** `serve` runs; `validate` compiles the bootstrap and exits; `version` prints and exits; `help` likewise. */
-  readonly mode: 'serve' | 'validate' | 'version' | 'help';
+  /** `serve` runs; `validate` compiles the bootstrap and exits; the others print and exit. */
+  readonly mode: 'serve' | 'validate' | 'version' | 'help' | 'hot-restart-version';
   readonly configPath: string | undefined;
   /** YAML merged over the file. */
   readonly configYaml: string | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: 'text' | 'json';
+  /** The file that the proxy's own log goes to; undefined = standard error. */
+  readonly logPath: string | undefined;
   /** Empty = what the bootstrap says. */
   readonly serviceNode: string;
   readonly serviceCluster: string;
@@ -70,6 +73,7 @@ const VALUE_FLAGS: Readonly<Record<string, (draft: Draft, value: string, flag: s
   '--config-yaml': (draft, value) => void (draft.configYaml = value),
   '-l': (draft, value, flag) => void (draft.logLevel = oneOf(flag, value, LEVELS)),
   '--log-level': (draft, value, flag) => void (draft.logLevel = oneOf(flag, value, LEVELS)),
+  '--log-path': (draft, value) => void (draft.logPath = value),
   '--log-format': (draft, value) => void (draft.logFormat = value === 'json' ? 'json' : 'text'),
   '--mode': (draft, value, flag) =>
     void (draft.mode = oneOf(flag, value, { serve: 'serve', validate: 'validate', init_only: 'validate' } as const)),
@@ -102,7 +106,6 @@ const VALUE_FLAGS: Readonly<Record<string, (draft: Draft, value: string, flag: s
   '--base-id': accept,
   '--base-id-path': accept,
   '--restart-epoch': accept,
-  '--log-path': accept,
   '--socket-path': accept,
   '--socket-mode': accept,
   '--stats-tag': accept,
@@ -111,6 +114,7 @@ const VALUE_FLAGS: Readonly<Record<string, (draft: Draft, value: string, flag: s
 };
 
 const PLAIN_FLAGS: Readonly<Record<string, (draft: Draft) => void>> = {
+  '--hot-restart-version': (draft) => void (draft.mode = 'hot-restart-version'),
   '--version': (draft) => void (draft.mode = 'version'),
   '--help': (draft) => void (draft.mode = 'help'),
   '-h': (draft) => void (draft.mode = 'help'),
@@ -132,7 +136,7 @@ const PLAIN_FLAGS: Readonly<Record<string, (draft: Draft) => void>> = {
   '--ignore-unknown-dynamic-fields': ignore,
 };
 
-/** Reads the flags that follow `meshwork proxy`. Unknown flags become warnings; values that cannot be read throw `UsageError`. */
+/** Reads the flags that follow `meshwork proxy`. Throws `UsageError` for unknown flags and for values that cannot be read, as Envoy does. */
 export function parseProxyOptions(argv: readonly string[]): ProxyOptions {
   const draft: Draft = {
     mode: 'serve',
@@ -140,6 +144,7 @@ export function parseProxyOptions(argv: readonly string[]): ProxyOptions {
     configYaml: undefined,
     logLevel: 'info',
     logFormat: 'text',
+    logPath: undefined,
     serviceNode: '',
     serviceCluster: '',
     serviceZone: '',
@@ -173,14 +178,13 @@ export function parseProxyOptions(argv: readonly string[]): ProxyOptions {
       if (value === undefined) throw new UsageError(`${flag} needs a value`);
       withValue(draft, value, flag);
     } else if (word.startsWith('-')) {
-      addWarning(draft, `The flag ${flag} is not known and is ignored.`);
-      // An unknown flag may have a value after it; a word that is no flag cannot be anything else.
-      if (equals === -1 && argv[i + 1] !== undefined && !argv[i + 1]!.startsWith('-')) i++;
+      const flags = [...Object.keys(PLAIN_FLAGS), ...Object.keys(VALUE_FLAGS)];
+      throw new UsageError(`unknown flag ${flag}${didYouMean(flag, flags)}`);
     } else {
       throw new UsageError(`unexpected argument ${JSON.stringify(word)}; every setting is a flag, see --help`);
     }
   }
-  if (draft.configPath === undefined && draft.configYaml === undefined && (draft.mode === 'serve' || draft.mode === 'validate'))
+  if (draft.configPath === undefined && (draft.configYaml ?? '').trim() === '' && (draft.mode === 'serve' || draft.mode === 'validate'))
     throw new UsageError('a configuration is needed: -c FILE, --config-yaml TEXT, or both');
   return draft;
 }
@@ -192,6 +196,7 @@ export const PROXY_USAGE = `usage: meshwork proxy -c BOOTSTRAP.yaml [flags]
   --mode serve|validate         validate compiles the bootstrap and exits with 0 or 1
   -l LEVEL                      trace, debug, info, warning, error, critical, off
   --log-format text|json        format of the proxy's own log
+  --log-path FILE               the proxy's own log goes there instead of to standard error
   --service-node ID             overrides node.id
   --service-cluster NAME        overrides node.cluster
   --drain-time-s N              how long connections drain (600)

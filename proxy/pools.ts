@@ -2,6 +2,7 @@
 import { ConfigError, ProxyError } from './errors.ts';
 import { filterMetadata } from './filters/workload.ts';
 import { connectTls } from './tls/client.ts';
+import { countedTls } from './tls/tls-stats.ts';
 import { createDial } from './upstream/dial.ts';
 import { createPool } from './upstream/pool.ts';
 import type { TlsContexts, UpstreamTlsContext } from './tls/context.ts';
@@ -11,7 +12,6 @@ import type { MakePool } from './upstream/cluster.ts';
 import type { Member } from './upstream/member.ts';
 import type { PoolEvents } from './upstream/pool.ts';
 import type { Clock } from '../lib/clock.ts';
-import type { Scope } from '../lib/metrics-scope.ts';
 import type { Cluster, Secret, UpstreamTls } from '../xds/snapshot.ts';
 import type { Socket } from 'node:net';
 
@@ -94,14 +94,16 @@ const SIDECAR_IDLE_MS = 60_000;
 export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
   return (endpoint, cluster) => {
     if (cluster.config.protocol === 'http2') return refusingPool(cluster.name);
+    const secure = tlsOf(cluster.config, endpoint) !== undefined;
+    const dialled = dial(endpoint, cluster.config);
     return createPool({
-      dial: dial(endpoint, cluster.config),
+      dial: secure ? countedTls(dialled, cluster.stats.tls) : dialled,
       clock,
       limits: cluster.limits,
-      events: memberEvents(endpoint, connectionEvents(cluster.stats.scope), () => cluster.stats.rqTotal.inc()),
+      events: memberEvents(endpoint, cluster.stats.connections, () => cluster.stats.rqTotal.inc()),
       idleTimeoutMs: cluster.config.idleTimeoutMs,
       // A peer that proves an identity of the mesh is a sidecar, which keeps idle connections for an hour; others may close theirs after seconds.
-      ...(tlsOf(cluster.config, endpoint) === undefined ? {} : { silentPeerIdleMs: SIDECAR_IDLE_MS }),
+      ...(secure ? { silentPeerIdleMs: SIDECAR_IDLE_MS } : {}),
       client: { maxRequestsPerConnection: cluster.config.maxRequestsPerConnection },
     });
   };
@@ -110,14 +112,15 @@ export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
 /** The same events, counted on the endpoint too, for `/clusters`. */
 function memberEvents(member: Member, ofCluster: PoolEvents, requestStarted: () => void): PoolEvents {
   return {
-    connectionOpened: () => {
+    ...ofCluster,
+    connectionOpened: (connectMs) => {
       member.connectionsTotal += 1;
       member.connectionsActive += 1;
-      ofCluster.connectionOpened?.();
+      ofCluster.connectionOpened?.(connectMs);
     },
-    connectionClosed: () => {
+    connectionClosed: (end) => {
       member.connectionsActive -= 1;
-      ofCluster.connectionClosed?.();
+      ofCluster.connectionClosed?.(end);
     },
     connectFailed: (error) => {
       member.connectionsTotal += 1;
@@ -136,31 +139,6 @@ function refusingPool(name: string): ReturnType<MakePool> {
   const refusal = (): ProxyError =>
     new ProxyError('upstreamProtocol', `Cluster ${name} asks for HTTP/2, which is not built in yet; HTTP/1.1 is.`);
   return { start: (exchange) => exchange.over(refusal()), drain: () => undefined };
-}
-
-/** Envoy's `upstream_cx_*` of a cluster. */
-export function connectionEvents(scope: Scope): PoolEvents {
-  const total = scope.counter('upstream_cx_total');
-  const active = scope.gauge('upstream_cx_active');
-  const destroyed = scope.counter('upstream_cx_destroy');
-  const failed = scope.counter('upstream_cx_connect_fail');
-  const timedOut = scope.counter('upstream_cx_connect_timeout');
-  return {
-    connectionOpened: () => {
-      total.inc();
-      active.inc();
-    },
-    connectionClosed: () => {
-      active.dec();
-      destroyed.inc();
-    },
-    // Envoy counts a connection from its first packet on: one that failed was opened and destroyed.
-    connectFailed: (error) => {
-      total.inc();
-      destroyed.inc();
-      (error.code === 'connectTimeout' ? timedOut : failed).inc();
-    },
-  };
 }
 
 /** The TLS that an endpoint asks for: the first transport socket match that its metadata meets, else the cluster's own. */

@@ -103,7 +103,10 @@ test('what names no key is the same object, and a value that changed makes a new
 });
 
 test('an admin layer is there without layers, and with layers only when they name one', () => {
-  expect(createRuntimeLayers([]).names).toEqual(['admin']);
+  const none = createRuntimeLayers([]);
+  expect(none.names).toEqual([]);
+  none.modify('a', '1');
+  expect([none.names, none.get('a'), none.overrides]).toEqual([['admin'], '1', 1]);
   const fixed = createRuntimeLayers([{ name: 'base', values: { a: 1 } }]);
   expect(() => fixed.modify('a', '2')).toThrow('No admin layer specified');
   const layers = createRuntimeLayers([

@@ -4,8 +4,10 @@ import type { JsonObject } from '../xds/snapshot.ts';
 export type RuntimeValue = string | number | boolean;
 
 export interface RuntimeLayers {
-  /** Layer names, the admin layer last. */
+  /** Layer names, the admin layer last. Where the bootstrap has no layers the admin layer appears with its first value. */
   readonly names: readonly string[];
+  /** Keys that the admin port has set. */
+  readonly overrides: number;
   get(key: string): RuntimeValue | undefined;
   /** Each key with its value per layer, empty where the layer has none. */
   entries(): readonly { readonly key: string; readonly values: readonly string[]; readonly final: string }[];
@@ -24,7 +26,12 @@ export function createRuntimeLayers(layers: readonly { readonly name: string; re
   }));
   const admin = all.find((layer) => layer.isAdmin);
   return {
-    names: all.map((layer) => layer.name),
+    get names() {
+      return layers.length === 0 && admin?.values.size === 0 ? [] : all.map((layer) => layer.name);
+    },
+    get overrides() {
+      return admin?.values.size ?? 0;
+    },
     get: (key) => all.findLast((layer) => layer.values.has(key))?.values.get(key),
     entries: () => {
       const keys = new Set(all.flatMap((layer) => [...layer.values.keys()]));

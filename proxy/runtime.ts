@@ -30,8 +30,8 @@ export interface RuntimeDeps {
   readonly log: Log;
   /** How long a resource may be held back for what it needs. Default 15 s, Envoy's initial_fetch_timeout. */
   readonly waitMs?: number;
-  /** Told after each swap. */
-  readonly onApplied?: () => void;
+  /** Told after each swap, with how many listeners it could not put in force. */
+  readonly onApplied?: (problems: number) => void;
 }
 
 /** A resource that could not be put in force. An empty name means all of them. */
@@ -122,7 +122,7 @@ export class RuntimeHolder {
     }
     this.current = { snapshot: { ...next.snapshot, listeners: configs }, listeners };
     this.#deps.clusters.sweep();
-    this.#deps.onApplied?.();
+    this.#deps.onApplied?.(prepared.problems.size);
     return [...prepared.problems].map(([name, message]) => ({ name, message: `listener ${JSON.stringify(name)}: ${message}` }));
   }
 

@@ -1,10 +1,16 @@
 /** How far the proxy is: from the first step of the start to the last connection, and the statistics that tools wait for. */
+import { firstExpiryMs } from './certificates.ts';
 import type { AdminContext, ServerState } from './admin/endpoint.ts';
+import type { ListenerSet } from './listen/listener-set.ts';
 import type { ResourceStore } from './resource-store.ts';
 import type { RuntimeHolder } from './runtime.ts';
+import type { RuntimeLayers } from './runtime-layers.ts';
+import { countRuntime, serverStats } from './server-stats.ts';
+import type { ServerStats } from './server-stats.ts';
 import type { ClusterPool } from './upstream/cluster-pool.ts';
 import type { Clock } from '../lib/clock.ts';
-import type { Counter, Gauge, Registry } from '../lib/metrics.ts';
+import type { Listener } from '../xds/snapshot.ts';
+import type { Registry } from '../lib/metrics.ts';
 
 const STATE_NUMBERS: Readonly<Record<ServerState, number>> = { LIVE: 0, DRAINING: 1, PRE_INITIALIZING: 2, INITIALIZING: 3 };
 
@@ -14,6 +20,8 @@ export interface StateDeps {
   readonly store: ResourceStore;
   readonly runtime: RuntimeHolder;
   readonly clusters: ClusterPool;
+  readonly listeners: Pick<ListenerSet, 'connections' | 'draining' | 'countBytes'>;
+  readonly layers: RuntimeLayers;
   /** First answers of the control plane that the start still waits for, in words. */
   readonly awaited: () => readonly string[];
 }
@@ -21,6 +29,11 @@ export interface StateDeps {
 /** STRICT_DNS clusters get this long for their first answer before the start goes on without. */
 const DNS_WAIT_MS = 5_000;
 const LOOK_MS = 50;
+const DAY_MS = 86_400_000;
+/** What Envoy says where no certificate is. */
+const NO_EXPIRY_DAYS = 2 ** 32 - 1;
+/** Envoy changes nothing but the filter chains of a listener in place. */
+const NO_CHAINS = { filterChains: undefined, defaultFilterChain: undefined } as const;
 
 export class ServerStatus {
   readonly startedMs: number;
@@ -35,8 +48,8 @@ export class ServerStatus {
   readonly #resolveReady: () => void;
   readonly #dnsUntilMs: number;
   #cancelLook: () => void = () => undefined;
-  readonly #gauges: ReturnType<typeof serverGauges>;
-  #listeners = new Set<string>();
+  readonly #stats: ServerStats;
+  #listeners = new Map<string, Listener>();
   #clusters = new Map<string, unknown>();
 
   constructor(deps: StateDeps) {
@@ -47,7 +60,9 @@ export class ServerStatus {
       resolveReady = resolve;
     });
     this.#resolveReady = resolveReady;
-    this.#gauges = serverGauges(deps.registry);
+    this.#stats = serverStats(deps.registry);
+    this.#stats.concurrency.set(1);
+    this.#stats.runtimeLoads.inc();
     this.#dnsUntilMs = deps.clock.now() + DNS_WAIT_MS;
     this.#look();
     this.refresh();
@@ -80,7 +95,8 @@ export class ServerStatus {
     if (this.#live || this.unready().length > 0) return;
     this.#live = true;
     this.#cancelLook();
-    this.#gauges.workersStarted.set(1);
+    this.#stats.workersStarted.set(1);
+    this.#stats.startMs.record(this.#deps.clock.wallMs() - this.startedMs);
     this.refresh();
     this.#resolveReady();
   }
@@ -88,7 +104,7 @@ export class ServerStatus {
   /** The configuration in force is one from disk, of that time; 0 = no longer. */
   stale(savedMs: number): void {
     this.staleSavedMs = savedMs;
-    this.#gauges.stale.set(savedMs > 0 ? 1 : 0);
+    this.#stats.stale.set(savedMs > 0 ? 1 : 0);
   }
 
   drain(): void {
@@ -100,41 +116,73 @@ export class ServerStatus {
     this.#cancelLook();
   }
 
-  /** Counts what a swap added, changed and removed. */
-  applied(): void {
+  /** Counts what a swap added, changed and removed; so many listeners could not be put in force. */
+  applied(problems: number): void {
     const { runtime, store } = this.#deps;
-    const gauges = this.#gauges;
+    const stats = this.#stats;
+    stats.listenerFailed.add(problems);
     const { listeners, clusters } = runtime.current.snapshot;
-    for (const name of listeners.keys()) {
-      if (this.#listeners.has(name)) continue;
-      gauges.listenerAdded.inc();
-      gauges.listenerCreated.inc();
-    }
-    for (const name of this.#listeners) if (!listeners.has(name)) gauges.listenerRemoved.inc();
+    for (const [name, listener] of listeners) this.#listenerApplied(this.#listeners.get(name), listener);
+    for (const name of this.#listeners.keys()) if (!listeners.has(name)) stats.listenerRemoved.inc();
     for (const [name, cluster] of clusters) {
       const known = this.#clusters.get(name);
-      if (known === undefined) gauges.clusterAdded.inc();
-      else if (known !== cluster) gauges.clusterModified.inc();
+      if (known === undefined) stats.clusterAdded.inc();
+      else if (known !== cluster) stats.clusterModified.inc();
     }
-    for (const name of this.#clusters.keys()) if (!clusters.has(name)) gauges.clusterRemoved.inc();
-    this.#listeners = new Set(listeners.keys());
+    for (const name of this.#clusters.keys()) if (!clusters.has(name)) stats.clusterRemoved.inc();
+    this.#listeners = new Map(listeners);
     this.#clusters = new Map(clusters);
-    gauges.listenersActive.set(listeners.size);
-    gauges.listenersWarming.set([...store.listeners.keys()].filter((name) => !listeners.has(name)).length);
-    gauges.clustersActive.set(clusters.size);
-    gauges.clustersWarming.set([...store.clusters.keys()].filter((name) => !clusters.has(name)).length);
+    stats.listenersActive.set(listeners.size);
+    stats.listenersWarming.set([...store.listeners.keys()].filter((name) => !listeners.has(name)).length);
+    stats.clustersActive.set(clusters.size);
+    stats.clustersWarming.set([...store.clusters.keys()].filter((name) => !clusters.has(name)).length);
     this.check();
   }
 
-  /** Brings the gauges that follow the clock up to date. */
+  #listenerApplied(known: Listener | undefined, listener: Listener): void {
+    const stats = this.#stats;
+    if (known === listener) return;
+    stats.listenerCreated.inc();
+    if (known === undefined) stats.listenerAdded.inc();
+    else {
+      stats.listenerModified.inc();
+      if (JSON.stringify({ ...known, ...NO_CHAINS }) === JSON.stringify({ ...listener, ...NO_CHAINS })) stats.listenerUpdatedInPlace.inc();
+    }
+  }
+
+  /** Listeners that no longer accept because somebody asked for that. */
+  listenersStopped(count: number): void {
+    this.#stats.listenerStopped.add(count);
+  }
+
+  /** Messages of the bootstrap with fields that are not known and were let pass. */
+  unknownFields(count: number): void {
+    this.#stats.unknownStatic.add(count);
+  }
+
+  /** The admin port changed a runtime value. */
+  runtimeModified(): void {
+    this.#stats.runtimeLoads.inc();
+    this.refresh();
+  }
+
+  /** Brings the statistics that follow the clock, and those that are read from sockets, up to date. */
   refresh(): void {
-    this.#gauges.state.set(STATE_NUMBERS[this.state]);
-    this.#gauges.live.set(this.state === 'LIVE' ? 1 : 0);
-    this.#gauges.uptimeSeconds.set(Math.floor((this.#deps.clock.wallMs() - this.startedMs) / 1000));
+    const { clock, listeners, clusters, layers } = this.#deps;
+    listeners.countBytes();
+    for (const cluster of clusters.all()) cluster.countBytes();
+    this.#stats.connections.set(listeners.connections);
+    this.#stats.listenersDraining.set(listeners.draining);
+    const leftMs = firstExpiryMs(this.#deps.runtime.current.snapshot) - clock.wallMs();
+    this.#stats.daysToExpiry.set(leftMs === Number.POSITIVE_INFINITY ? NO_EXPIRY_DAYS : Math.max(0, Math.floor(leftMs / DAY_MS)));
+    countRuntime(this.#stats, layers);
+    this.#stats.state.set(STATE_NUMBERS[this.state]);
+    this.#stats.live.set(this.state === 'LIVE' ? 1 : 0);
+    this.#stats.uptimeSeconds.set(Math.floor((this.#deps.clock.wallMs() - this.startedMs) / 1000));
     const { heapUsed, heapTotal, rss } = process.memoryUsage();
-    this.#gauges.memoryAllocated.set(heapUsed);
-    this.#gauges.memoryHeap.set(heapTotal);
-    this.#gauges.memoryPhysical.set(rss);
+    this.#stats.memoryAllocated.set(heapUsed);
+    this.#stats.memoryHeap.set(heapTotal);
+    this.#stats.memoryPhysical.set(rss);
   }
 
   /** Clusters tell nobody when their first DNS answer is there, so the start looks now and then. */
@@ -150,53 +198,4 @@ export class ServerStatus {
       .filter((cluster) => !cluster.warm && cluster.config.type !== 'EDS')
       .map((cluster) => cluster.name);
   }
-}
-
-function serverGauges(
-  registry: Registry,
-): Readonly<
-  Record<
-    | 'state'
-    | 'live'
-    | 'stale'
-    | 'uptimeSeconds'
-    | 'memoryAllocated'
-    | 'memoryHeap'
-    | 'memoryPhysical'
-    | 'workersStarted'
-    | 'listenersActive'
-    | 'listenersWarming'
-    | 'clustersActive'
-    | 'clustersWarming',
-    Gauge
-  > &
-    Record<'listenerAdded' | 'listenerRemoved' | 'listenerCreated' | 'clusterAdded' | 'clusterModified' | 'clusterRemoved', Counter>
-> {
-  const name = (dotted: string): [string, Record<string, string>, { dotted: string }] => [
-    `envoy_${dotted.replaceAll('.', '_')}`,
-    {},
-    { dotted },
-  ];
-  const gauge = (dotted: string): Gauge => registry.gauge(...name(dotted));
-  const counter = (dotted: string): Counter => registry.counter(...name(dotted));
-  return {
-    state: gauge('server.state'),
-    live: gauge('server.live'),
-    stale: gauge('server.config_stale'),
-    uptimeSeconds: gauge('server.uptime'),
-    memoryAllocated: gauge('server.memory_allocated'),
-    memoryHeap: gauge('server.memory_heap_size'),
-    memoryPhysical: gauge('server.memory_physical_size'),
-    workersStarted: gauge('listener_manager.workers_started'),
-    listenersActive: gauge('listener_manager.total_listeners_active'),
-    listenersWarming: gauge('listener_manager.total_listeners_warming'),
-    clustersActive: gauge('cluster_manager.active_clusters'),
-    clustersWarming: gauge('cluster_manager.warming_clusters'),
-    listenerAdded: counter('listener_manager.listener_added'),
-    listenerRemoved: counter('listener_manager.listener_removed'),
-    listenerCreated: counter('listener_manager.listener_create_success'),
-    clusterAdded: counter('cluster_manager.cluster_added'),
-    clusterModified: counter('cluster_manager.cluster_modified'),
-    clusterRemoved: counter('cluster_manager.cluster_removed'),
-  };
 }

@@ -44,6 +44,8 @@ export interface Listener {
   readonly name: string;
   readonly address: Address;
   readonly additionalAddresses?: readonly Address[];
+  /** Names its statistics; absent = its address does. */
+  readonly statPrefix?: string;
   readonly trafficDirection: 'INBOUND' | 'OUTBOUND' | 'UNSPECIFIED';
   readonly filterChains: readonly FilterChain[];
   readonly defaultFilterChain?: FilterChain;

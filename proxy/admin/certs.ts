@@ -1,18 +1,8 @@
 /** `/certs`: the certificates in use, how long they last, never their keys. */
 import { json } from './endpoint.ts';
 import type { AdminEndpoint } from './endpoint.ts';
+import type { CertificateView } from '../certificates.ts';
 import type { JsonObject } from '../../xds/snapshot.ts';
-
-export interface CertificateView {
-  /** Where it is used or what its secret is called. */
-  readonly path: string;
-  readonly serialNumber: string;
-  readonly notBeforeMs: number;
-  readonly notAfterMs: number;
-  readonly uris: readonly string[];
-  readonly dnsNames: readonly string[];
-  readonly authority: boolean;
-}
 
 export const certs: AdminEndpoint = {
   path: '/certs',
@@ -20,8 +10,9 @@ export const certs: AdminEndpoint = {
   mutates: false,
   handle: (_request, context) => {
     const nowMs = context.clock.wallMs();
-    const certificates = context.certificates().map((view) => ({
-      [view.authority ? 'ca_cert' : 'cert_chain']: [certificateJson(view, nowMs)],
+    const certificates = context.certificates().map(({ roots, chains }) => ({
+      ca_cert: roots.map((view) => certificateJson(view, nowMs)),
+      cert_chain: chains.map((view) => certificateJson(view, nowMs)),
     }));
     return json({ certificates });
   },
@@ -35,7 +26,12 @@ function certificateJson(view: CertificateView, nowMs: number): JsonObject {
     serial_number: view.serialNumber,
     subject_alt_names: [...view.uris.map((uri) => ({ uri })), ...view.dnsNames.map((dns) => ({ dns }))],
     days_until_expiration: String(Math.max(0, Math.floor((view.notAfterMs - nowMs) / DAY_MS))),
-    valid_from: new Date(view.notBeforeMs).toISOString(),
-    expiration_time: new Date(view.notAfterMs).toISOString(),
+    valid_from: seconds(view.notBeforeMs),
+    expiration_time: seconds(view.notAfterMs),
   };
+}
+
+/** A timestamp of whole seconds, as certificates have them. */
+function seconds(epochMs: number): string {
+  return new Date(epochMs).toISOString().replace('.000Z', 'Z');
 }

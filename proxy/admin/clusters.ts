@@ -112,10 +112,14 @@ function hostStats(member: Member): readonly (readonly [name: string, value: num
     ['cx_total', member.connectionsTotal],
     ['rq_active', member.active],
     ['rq_error', member.failures],
+    ['rq_pending_active', member.pending],
     ['rq_success', member.requests - member.failures],
+    ['rq_timeout', member.timeouts],
     ['rq_total', member.started],
   ];
 }
+
+const isGauge = (name: string): boolean => name.endsWith('_active');
 
 function memberJson(member: Member): JsonObject {
   const stat = (name: string, value: number, type: 'GAUGE' | undefined): JsonObject => ({
@@ -126,7 +130,10 @@ function memberJson(member: Member): JsonObject {
   const announced = member.announced === 'UNKNOWN' ? 'HEALTHY' : member.announced;
   return {
     address: addressJson(member.address),
-    stats: hostStats(member).map(([name, value]) => stat(name, value, name.endsWith('_active') ? 'GAUGE' : undefined)),
+    // Counters first, as in Envoy.
+    stats: hostStats(member)
+      .toSorted(([a], [b]) => Number(isGauge(a)) - Number(isGauge(b)))
+      .map(([name, value]) => stat(name, value, isGauge(name) ? 'GAUGE' : undefined)),
     health_status: {
       eds_health_status: announced,
       ...(member.failedCheck ? { failed_active_health_check: true } : {}),

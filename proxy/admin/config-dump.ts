@@ -1,4 +1,5 @@
 /** `/config_dump`: every resource the proxy holds, in the JSON of Envoy's admin API, without secrets. */
+import { fitsDump, fitsItem, hasList, ITEM_TYPES, masked } from './dump-mask.ts';
 import { json, searchPattern, text } from './endpoint.ts';
 import type { AdminContext, AdminEndpoint, AdminRequest, AdminResponse } from './endpoint.ts';
 import type { Json, JsonObject } from '../../xds/snapshot.ts';
@@ -37,55 +38,36 @@ const ADMIN = 'type.googleapis.com/envoy.admin.v3.';
 function handleConfigDump(request: AdminRequest, context: AdminContext): AdminResponse {
   const includeEndpoints = request.query.has('include_eds');
   const wanted = searchPattern(request.query.get('name_regex'));
-  if (typeof wanted === 'string') return text(`name_regex: ${wanted}\n`, 400);
-  const resource = request.query.get('resource');
-  const mask =
-    request.query
-      .get('mask')
-      ?.split(',')
-      .filter((path) => path !== '') ?? [];
+  if (typeof wanted === 'string')
+    return text(`INVALID_ARGUMENT: Error while parsing name_regex from ${request.query.get('name_regex')}: ${wanted}`, 400);
+  const resource = request.query.get('resource') ?? '';
+  const maskText = request.query.get('mask') ?? '';
+  const mask = maskText.split(',').filter((path) => path !== '');
   const configs = dumpConfigs(context.dump(), includeEndpoints, wanted ?? (() => true));
-  if (resource === null) {
-    if (mask.length === 0) return json({ configs });
-    // A dump of which the mask leaves nothing but its type is left out, as Envoy does.
-    return listed(configs.map((config) => masked(config, mask)).filter((config) => Object.keys(config).length > 1));
-  }
-  const found = configs.find((config) => Array.isArray(config[resource]));
-  const known = configs.some(
-    (config) => typeof config['@type'] === 'string' && FIELDS_BY_TYPE[config['@type']]?.includes(resource) === true,
-  );
-  if (found === undefined && !known) return { status: 404, contentType: 'text/plain', body: `${resource} not found in config dump` };
-  const items = (found?.[resource] ?? []) as readonly JsonObject[];
-  const type = `${ADMIN}${ITEM_TYPES[resource] ?? ''}`;
-  return listed(items.map((item) => ({ '@type': type, ...(mask.length === 0 ? item : masked(item, mask)) })));
+  if (resource !== '') return listOf(configs, resource, mask);
+  if (mask.length === 0) return json({ configs });
+  const left = configs.filter((config) => fitsDump(dumpName(config), mask));
+  if (left.length === 0) return text(`FieldMask ${maskText} could not be successfully applied to any configs.`, 400);
+  return json({ configs: left.map((config) => masked(config, mask)) });
 }
 
-/** An empty list is no field, as in Envoy's JSON. */
-function listed(configs: readonly JsonObject[]): AdminResponse {
-  return json(configs.length === 0 ? {} : { configs });
+/** One list of one dump. */
+function listOf(configs: readonly JsonObject[], resource: string, mask: readonly string[]): AdminResponse {
+  if (resource === 'bootstrap') return text('bootstrap is not a repeated field. Use ?mask=bootstrap to get only this field', 400);
+  const found = configs.find((config) => hasList(dumpName(config), resource));
+  if (found === undefined) return { status: 404, contentType: 'text/plain', body: `${resource} not found in config dump` };
+  const items = (found[resource] ?? []) as readonly JsonObject[];
+  // An empty list is no field, as in Envoy's JSON.
+  if (items.length === 0) return json({});
+  if (!fitsItem(resource, mask)) return text(`FieldMask ${mask.join(',')} could not be successfully used.`, 400);
+  const type = `${ADMIN}${ITEM_TYPES[resource]!}`;
+  return json({ configs: items.map((item) => ({ '@type': type, ...(mask.length === 0 ? item : masked(item, mask)) })) });
 }
 
-const ITEM_TYPES: Readonly<Record<string, string>> = {
-  static_clusters: 'ClustersConfigDump.StaticCluster',
-  dynamic_active_clusters: 'ClustersConfigDump.DynamicCluster',
-  dynamic_warming_clusters: 'ClustersConfigDump.DynamicCluster',
-  static_endpoint_configs: 'EndpointsConfigDump.StaticEndpointConfig',
-  dynamic_endpoint_configs: 'EndpointsConfigDump.DynamicEndpointConfig',
-  static_listeners: 'ListenersConfigDump.StaticListener',
-  dynamic_listeners: 'ListenersConfigDump.DynamicListener',
-  static_route_configs: 'RoutesConfigDump.StaticRouteConfig',
-  dynamic_route_configs: 'RoutesConfigDump.DynamicRouteConfig',
-  static_secrets: 'SecretsConfigDump.StaticSecret',
-  dynamic_active_secrets: 'SecretsConfigDump.DynamicSecret',
-  dynamic_warming_secrets: 'SecretsConfigDump.DynamicSecret',
-};
-
-const FIELDS_BY_TYPE: Readonly<Record<string, readonly string[]>> = Object.fromEntries(
-  ['Clusters', 'Endpoints', 'Listeners', 'Routes', 'Secrets'].map((kind) => [
-    `${ADMIN}${kind}ConfigDump`,
-    Object.keys(ITEM_TYPES).filter((field) => ITEM_TYPES[field]!.startsWith(`${kind}ConfigDump`)),
-  ]),
-);
+function dumpName(config: JsonObject): string {
+  const type = config['@type'];
+  return typeof type === 'string' ? type.slice(ADMIN.length) : '';
+}
 
 /** The dumps in Envoy's order; tools index into it. */
 export function dumpConfigs(source: DumpSource, includeEndpoints: boolean, wanted: (name: string) => boolean): JsonObject[] {
@@ -162,24 +144,6 @@ function errorState(entry: DumpEntry): JsonObject {
   return {
     error_state: { last_update_attempt: timestamp(entry.error.atMs), details: entry.error.message, version_info: entry.error.version },
   };
-}
-
-/** Keeps what a FieldMask names, and the type. */
-function masked(value: JsonObject, paths: readonly string[]): JsonObject {
-  const kept: Record<string, Json> = value['@type'] === undefined ? {} : { '@type': value['@type'] };
-  for (const path of paths) {
-    const [head = '', ...rest] = path.split('.');
-    const inner = value[head];
-    if (inner === undefined) continue;
-    if (rest.length === 0) kept[head] = inner;
-    else if (Array.isArray(inner)) kept[head] = inner.map((item: Json) => (isObject(item) ? masked(item, [rest.join('.')]) : item));
-    else if (isObject(inner)) kept[head] = { ...(isObject(kept[head]) ? kept[head] : {}), ...masked(inner, [rest.join('.')]) };
-  }
-  return kept;
-}
-
-function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function timestamp(ms: number): string {

@@ -1,16 +1,14 @@
 /** What the admin port sees of a running proxy, put together from its parts. */
-import { parseCertificate } from '../../certs/certificate.ts';
-import { decodeCertificates } from '../../certs/pem.ts';
+import { certificatesInUse } from '../certificates.ts';
 import { nodeJson } from '../boot.ts';
 import { referencedNames } from '../ads.ts';
 import { encodeResource, resourceJson, TYPE_URLS } from '../../xds/resources/index.ts';
 import type { AdminContext } from './endpoint.ts';
-import type { CertificateView } from './certs.ts';
 import type { DumpEntry, DumpSource } from './config-dump.ts';
 import type { Parts } from '../assemble.ts';
 import type { Kind, StoredResource } from '../resource-store.ts';
 import type { Bootstrap } from '../../xds/bootstrap.ts';
-import type { Json, JsonObject, RouteConfiguration, Secret } from '../../xds/snapshot.ts';
+import type { Json, JsonObject, RouteConfiguration } from '../../xds/snapshot.ts';
 
 export interface AdminActions extends Pick<AdminContext, 'drainListeners' | 'quit'> {}
 
@@ -25,7 +23,10 @@ export function adminContext(parts: Parts, bootstrap: Bootstrap, version: string
     options: parts.options,
     node: nodeJson(parts.node),
     layers: parts.layers,
-    runtimeModified: () => void parts.runtime.recompile(),
+    runtimeModified: () => {
+      status.runtimeModified();
+      void parts.runtime.recompile();
+    },
     state: () => status.state,
     staleSavedMs: () => status.staleSavedMs,
     refreshStats: () => status.refresh(),
@@ -33,10 +34,11 @@ export function adminContext(parts: Parts, bootstrap: Bootstrap, version: string
     clusters: () => clusters.all(),
     isDynamicCluster: (name) => store.clusters.get(name)?.fixed === false,
     listeners: () => listeners.views(),
-    certificates: () => [...store.secrets.values()].flatMap(({ value }) => certificateViews(value)),
+    certificates: () => certificatesInUse(parts.runtime.current.snapshot),
     unready: () => status.unready(),
     failHealthCheck: (failed) => {
       status.healthCheckFailed = failed;
+      listeners.fail(failed);
       status.refresh();
     },
     reopenLogs: () => {
@@ -132,23 +134,4 @@ function missingSecretEntries({ store, status }: Parts): DumpEntry[] {
   return [...referencedNames(store).secrets]
     .filter((name) => !store.secrets.has(name))
     .map((name) => ({ name, resource: { '@type': TYPE_URLS.secret, name }, version: '', updatedMs: status.startedMs, state: 'warming' }));
-}
-
-function certificateViews(secret: Secret): CertificateView[] {
-  const { content } = secret;
-  const pem = content.kind === 'certificate' ? content.chainPem : content.rootsPem;
-  if (pem === '') return [];
-  return decodeCertificates(pem).map((der) => {
-    const { serialHex, notBeforeMs, notAfterMs, sans } = parseCertificate(der);
-    const names = (type: string): string[] => sans.flatMap((san) => (san.type === type ? [san.bytes.toString('latin1')] : []));
-    return {
-      path: secret.name,
-      serialNumber: serialHex,
-      notBeforeMs,
-      notAfterMs,
-      uris: names('URI'),
-      dnsNames: names('DNS'),
-      authority: content.kind === 'validation',
-    };
-  });
 }

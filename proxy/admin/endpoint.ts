@@ -3,7 +3,7 @@ import { compileRegex } from '../../lib/regex.ts';
 import type { DumpSource } from './config-dump.ts';
 import type { ProxyOptions } from '../options.ts';
 import type { RuntimeLayers } from '../runtime-layers.ts';
-import type { CertificateView } from './certs.ts';
+import type { TlsCertificates } from '../certificates.ts';
 import type { UpstreamCluster } from '../upstream/cluster.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
@@ -40,7 +40,7 @@ export interface AdminContext {
   /** Clusters that came over xDS. */
   isDynamicCluster(name: string): boolean;
   listeners(): readonly ListenerView[];
-  certificates(): readonly CertificateView[];
+  certificates(): readonly TlsCertificates[];
   /** What the start still waits for, in words. */
   unready(): readonly { readonly name: string; readonly targets: readonly string[] }[];
   failHealthCheck(failed: boolean): void;
@@ -95,6 +95,8 @@ export function addressJson(address: Address): JsonObject {
 export function searchPattern(pattern: string | null): ((text: string) => boolean) | string | undefined {
   if (pattern === null || pattern === '') return undefined;
   try {
+    // By itself first, so that an error quotes what was asked for.
+    compileRegex(pattern);
     const regex = compileRegex(`(?s).*(?:${pattern}).*`);
     return (name) => regex.matches(name);
   } catch (error) {

@@ -98,7 +98,7 @@ function commandLine(context: AdminContext): JsonObject {
     log_level: options.logLevel,
     component_log_level: '',
     log_format_escaped: false,
-    log_path: '',
+    log_path: options.logPath ?? '',
     enable_fine_grain_logging: false,
     log_stacktrace_single_entry: false,
     service_cluster: options.serviceCluster,

@@ -49,6 +49,7 @@ function world(
     rqRetryLimitExceeded: counter('limit'),
     rqRetryBackoffExponential: counter('exponential'),
     rqRetryBackoffRatelimited: counter('ratelimited'),
+    retried: () => undefined,
   };
   const attempts: { atMs: number; attemptCount: number }[] = [];
   const rules = compileRetryRules({ ...POLICY, ...policy }, 'retry');

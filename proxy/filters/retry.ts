@@ -22,6 +22,8 @@ export interface RetryCounters {
   readonly rqRetryLimitExceeded: { inc(): void };
   readonly rqRetryBackoffExponential: { inc(): void };
   readonly rqRetryBackoffRatelimited: { inc(): void };
+  /** What was counted of an attempt is taken back: another one is made. `answered`: by an answer, and not by an error. */
+  retried(status: number, answered: boolean): void;
 }
 
 export interface RetryDeps {
@@ -114,6 +116,7 @@ class Tries implements Reply {
     const waitMs = permit(rules, deps, request, response, adds, this.#replay, this.#retries + 1);
     if (waitMs === undefined) return false;
     this.#budget = adds ? deps.budget(request) : undefined;
+    deps.counters(request)?.retried(response?.status ?? error!.row.status, response !== undefined);
     this.#retries++;
     // Lets go of the failed attempt, and remembers who failed.
     response?.body?.cancel(new ProxyError('upstreamReset', 'The answer is dropped because the request is retried.'));

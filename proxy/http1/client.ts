@@ -76,6 +76,13 @@ export class ClientConnection implements BodySource, WriterOwner {
   idleSinceMs = 0;
   /** The owner's note: from then on it takes no new exchange. */
   retireAtMs = Number.POSITIVE_INFINITY;
+  /** The owner's notes: when it was opened, and the bytes that are counted by now. */
+  openedMs = 0;
+  receivedCounted = 0;
+  sentCounted = 0;
+  /** Once it is over: who ended it, and whether an exchange was under way. */
+  endedBy: 'local' | 'remote' | 'protocol' = 'local';
+  endedBusy = false;
 
   constructor(socket: Socket, owner: ClientOwner, limits: ClientLimits) {
     this.socket = socket;
@@ -86,8 +93,8 @@ export class ClientConnection implements BodySource, WriterOwner {
     this.#reader = new BodyReader(this, limits);
     socket.on('drain', () => this.#writer?.drained());
     socket.on('end', () => this.#onEnd());
-    socket.on('error', (error: Error) => this.#onClose(error.message));
-    socket.on('close', () => this.#onClose(''));
+    socket.on('error', (error: Error) => this.#onClose(error.message, 'remote'));
+    socket.on('close', () => this.#onClose('', 'remote'));
     readFrom(socket, (buffer, end) => this.#read(buffer, end));
     socket.resume();
   }
@@ -99,7 +106,7 @@ export class ClientConnection implements BodySource, WriterOwner {
 
   destroy(): void {
     this.socket.destroy();
-    this.#onClose('');
+    this.#onClose('', this.endedBy);
   }
 
   /** Writes the request; the exchange hears the answer. Only on a `usable` connection. */
@@ -179,6 +186,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     switch (this.#state) {
       case IDLE:
         // Bytes that nobody asked for would become the next caller's answer (RFC 9112 section 11.2).
+        this.endedBy = 'protocol';
         this.destroy();
         return;
       case CLOSED:
@@ -190,6 +198,7 @@ export class ClientConnection implements BodySource, WriterOwner {
       if (this.#state === HEAD) this.#readHeads(buffer, end);
       else this.#readBody(buffer.subarray(0, end));
     } catch (error) {
+      this.endedBy = 'protocol';
       this.#fail(upstreamFault(ProxyError.from(error), this.#answered), false);
     }
   }
@@ -347,14 +356,16 @@ export class ClientConnection implements BodySource, WriterOwner {
     // While reading is held nothing comes from below: then the end was in what TLS had read already, and only close_notify can be that.
     const orderly = this.#held || !wasReset(this.socket);
     if (this.#state === BODY && this.#reader.untilClose && orderly) {
+      this.endedBy = 'remote';
       const body = this.#reader.drop();
       this.#complete(true);
       body?.end(undefined);
-    } else this.#onClose('');
+    } else this.#onClose('', 'remote');
   }
 
-  #onClose(detail: string): void {
+  #onClose(detail: string, by: ClientConnection['endedBy']): void {
     if (this.#state === CLOSED || this.#state === TUNNEL) return;
+    this.endedBy = by;
     const unanswered = this.#state === HEAD && this.#pending === undefined && this.#interims === 0;
     this.#fail(new ProxyError(this.#answered ? 'upstreamBodyReset' : 'upstreamReset', detail), unanswered);
   }
@@ -365,6 +376,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     const body = this.#reader.drop();
     const writer = this.#writer;
     const answered = this.#answered;
+    this.endedBusy = this.#state === HEAD || this.#state === BODY;
     this.#state = CLOSED;
     this.#exchange = undefined;
     this.#writer = undefined;

@@ -12,6 +12,19 @@ export interface Http1Events {
   /** A head was complete, and an exchange was over. Their difference is what is under way. */
   requestStarted?(): void;
   requestEnded?(): void;
+  /** The answer was written to its end before the request was read to its end. */
+  answeredEarly?(): void;
+  /** This side lets the connection go: it was idle, is too old, has had all its requests, or is drained. */
+  retired?(reason: 'idle' | 'age' | 'requests' | 'drain'): void;
+  /** The connection has become a tunnel; the answer is called when that is over. */
+  tunnelOpened?(): () => void;
+}
+
+/** How a connection ended. */
+export interface Http1End {
+  readonly by: 'local' | 'remote';
+  /** A request was under way. */
+  readonly busy: boolean;
 }
 
 export interface Http1Options {
@@ -22,7 +35,7 @@ export interface Http1Options {
   readonly events?: Http1Events;
   readonly errorResponse?: ErrorResponse;
   /** Called once when the connection is over, tunnels included. */
-  readonly onClose?: () => void;
+  readonly onClose?: (end: Http1End) => void;
 }
 
 /** A served connection. */

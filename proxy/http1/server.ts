@@ -62,14 +62,13 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   /** Bytes of `#pending` that were searched for the end of a head. */
   #searched = 0;
   #starting = false;
-  #draining = false;
   #held = false;
   #halfClosed = false;
   #discarded = 0;
   /** When to cut the connection after its last answer; 0 = not yet. */
   #closeAtMs = 0;
   readonly #pace: Pace;
-  #drainSinceMs = 0;
+  #drainSinceMs: number | undefined;
   /** The client takes its answers too slowly: the next request waits until the socket has room. */
   #full = false;
   closed = false;
@@ -87,7 +86,10 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#pace = new Pace(options.settings, this.#sweep.nowMs);
     socket.allowHalfOpen = true;
     socket.setNoDelay(true);
-    socket.on('drain', () => this.#drained());
+    socket.on('drain', () => {
+      this.#responder.drained();
+      if (this.#full) this.#nextRequest();
+    });
     socket.on('end', () => this.#onEnd());
     // What an error means is in the `close` that follows it.
     socket.on('error', () => undefined);
@@ -98,12 +100,11 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   }
 
   drain(): void {
-    if (this.#draining) return;
-    this.#draining = true;
-    this.#drainSinceMs = this.#sweep.nowMs;
+    this.#drainSinceMs ??= this.#sweep.nowMs;
   }
 
   destroy(): void {
+    this.#closeAtMs ||= this.#sweep.nowMs;
     this.socket.destroy();
   }
 
@@ -121,9 +122,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
         this.#readBody(buffer.subarray(0, bytes));
         return;
       case WAIT:
-        this.#pending = Buffer.concat(
-          this.#pending === undefined ? [buffer.subarray(0, bytes)] : [this.#pending, buffer.subarray(0, bytes)],
-        );
+        this.#pending = Buffer.concat([this.#pending ?? Buffer.alloc(0), buffer.subarray(0, bytes)]);
         if (this.#pending.length > AHEAD_BYTES_MAX) this.holdReading();
         return;
       case DISCARD:
@@ -185,6 +184,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.requests++;
     this.#pace.requestBegins(this.#sweep.nowMs);
     const last = settings.maxRequestsPerConnection > 0 && this.requests >= settings.maxRequestsPerConnection;
+    if (last) this.#options.events?.retired?.('requests');
     this.#state = BODY;
     request.body = reader.beginRequest(head, text, buffer, bytes, at);
     request.info.requestBytes = reader.bytes;
@@ -244,15 +244,17 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   // ---- ResponderOwner ------------------------------------------------------------------------------------------------
 
   endsAfterAnswer(): boolean {
+    const drains = this.#drainSinceMs !== undefined;
+    if (drains) this.#options.events?.retired?.('drain');
     // A client that has ended its side may have sent more requests before that.
-    const lastRequest = this.#halfClosed && this.#pending === undefined;
-    return this.#draining || lastRequest || this.#state === BODY || this.#state === DISCARD;
+    return drains || (this.#halfClosed && this.#pending === undefined) || this.#state === BODY || this.#state === DISCARD;
   }
 
   answerWritten(): void {
     const responder = this.#responder;
     if (this.#state === BODY) {
       // An early final answer: the client may still be sending what nobody will read.
+      this.#options.events?.answeredEarly?.();
       this.#reader.drop()?.fail(new ProxyError('downstreamReset', 'The exchange was over before the request was sent.'));
       this.#discard();
     }
@@ -264,14 +266,8 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     return this.#full ? this.holdReading() : this.#nextRequest();
   }
 
-  #drained(): void {
-    this.#responder.drained();
-    if (!this.#full) return;
-    this.#full = false;
-    this.#nextRequest();
-  }
-
   #nextRequest(): void {
+    this.#full = false;
     this.#state = HEAD;
     if (this.#held) this.resumeReading();
     if (!this.#starting) this.#readPending();
@@ -287,13 +283,15 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     const socket = this.#output.now();
     if (tunnel.head.length > 0) socket.write(tunnel.head);
     if (ahead !== undefined) tunnel.socket.write(ahead);
+    const over = this.#options.events?.tunnelOpened?.();
     const splice = new Splice(this.socket, tunnel.socket, this.#sweep, this.#settings.streamIdleTimeoutMs);
     splice.start(this.#halfClosed, () => {
       tunnel.closed();
+      over?.();
       this.#options.events?.requestEnded?.();
       this.#responder.done();
       this.closed = true;
-      this.#options.onClose?.();
+      this.#options.onClose?.({ by: this.socket.readableEnded ? 'remote' : 'local', busy: false });
     });
   }
 
@@ -356,9 +354,10 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     const error = new ProxyError('downstreamReset');
     this.#pending = undefined;
     this.#reader.drop()?.fail(error);
-    if (this.#responder.request !== undefined) this.#options.events?.requestEnded?.();
+    const busy = this.#responder.request !== undefined;
+    if (busy) this.#options.events?.requestEnded?.();
     this.#responder.giveUp(error);
-    this.#options.onClose?.();
+    this.#options.onClose?.({ by: this.#closeAtMs > 0 ? 'local' : 'remote', busy });
   }
 
   // ---- deadlines ------------------------------------------------------------------------------------------------------
@@ -375,24 +374,24 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
       if (old) this.drain();
       this.#sweepExchange(nowMs);
     } else if (this.#full) {
-      if (pace.isSilent(nowMs, settings.streamIdleTimeoutMs)) this.socket.destroy();
+      if (pace.isSilent(nowMs, settings.streamIdleTimeoutMs)) this.destroy();
     } else if (this.#pending !== undefined || this.requests === 0) {
       if (!pace.isHeadLate(nowMs)) return;
-      if (this.#pending === undefined) this.socket.destroy();
+      if (this.#pending === undefined) this.destroy();
       else this.#refuse(new ProxyError('requestHeaderTimeout'));
     } else {
-      const drained = this.#draining && nowMs - this.#drainSinceMs >= settings.drainTimeoutMs;
-      if (old || drained || pace.isSilent(nowMs, settings.idleTimeoutMs)) this.#close();
+      const drained = this.#drainSinceMs !== undefined && nowMs - this.#drainSinceMs >= settings.drainTimeoutMs;
+      if (!old && !drained && !pace.isSilent(nowMs, settings.idleTimeoutMs)) return;
+      this.#options.events?.retired?.(old ? 'age' : drained ? 'drain' : 'idle');
+      this.#close();
     }
   }
 
   #sweepExchange(nowMs: number): void {
-    const responder = this.#responder;
-    const reader = this.#reader;
     const pace = this.#pace;
-    pace.wrote(responder.writtenBytes, nowMs);
-    const slow =
-      this.#state === BODY && !this.#held && pace.isBodySlow(nowMs, responder.request!.startMs, reader.body?.length, reader.bytes);
+    const { body, bytes } = this.#reader;
+    pace.wrote(this.#responder.writtenBytes, nowMs);
+    const slow = this.#state === BODY && !this.#held && pace.isBodySlow(nowMs, this.#responder.request!.startMs, body?.length, bytes);
     if (slow) this.#breakRequest(new ProxyError('requestTimeout'));
     else if (pace.isSilent(nowMs, this.#settings.streamIdleTimeoutMs)) this.#abandon(new ProxyError('streamIdleTimeout'));
   }

@@ -4,14 +4,15 @@ import { unlinkSync } from 'node:fs';
 import { ALWAYS_FIRST } from './chain-match.ts';
 import { detect } from './detect.ts';
 import { acceptTls } from '../tls/server.ts';
-import { envoyScope } from '../../lib/metrics-scope.ts';
+import { listenerStats } from './listener-stats.ts';
+import type { ListenerStats } from './listener-stats.ts';
 import type { DescriptorRoom } from './descriptors.ts';
 import type { AcceptedConnection, CompiledChain, CompiledListener } from './chain.ts';
 import type { PeerTls } from '../service.ts';
 import type { DownstreamTlsContext } from '../tls/context.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
-import type { Counter, Gauge, Registry } from '../../lib/metrics.ts';
+import type { Registry } from '../../lib/metrics.ts';
 import type { Address } from '../../xds/snapshot.ts';
 import type { AddressInfo, Server, Socket } from 'node:net';
 
@@ -64,7 +65,7 @@ export class BoundListener {
     this.#deps = deps;
     this.compiled = compiled;
     this.configuredAddress = address;
-    this.#stats = listenerStats(deps.registry, this.address);
+    this.#stats = listenerStats(deps.registry, compiled.config);
     server.on('connection', (socket: Socket) => this.#accept(socket));
     server.on('error', (error) => deps.log.error('A listener failed while accepting.', { listener: compiled.config.name, error }));
     server.on('drop', () => this.#stats.overflow.inc());
@@ -79,6 +80,11 @@ export class BoundListener {
 
   get connections(): number {
     return this.#connections.size;
+  }
+
+  /** Has the bytes of its connections counted. */
+  countBytes(): void {
+    for (const connection of this.#connections) connection.countBytes?.();
   }
 
   /** Connections that would lose something if they were cut now. */
@@ -100,6 +106,11 @@ export class BoundListener {
     for (const connection of this.#connections) connection.drain?.();
   }
 
+  /** Connections that are accepted from now on stay. */
+  undrain(): void {
+    this.draining = false;
+  }
+
   /** Ends everything at once. Resolves when nothing is left. */
   async close(): Promise<void> {
     const closed = this.stopAccepting();
@@ -108,6 +119,7 @@ export class BoundListener {
   }
 
   #accept(socket: Socket): void {
+    const openedMs = this.#deps.clock.now();
     this.#stats.total.inc();
     this.#stats.active.inc();
     this.#deps.descriptors?.accepted(socket);
@@ -117,6 +129,7 @@ export class BoundListener {
       this.#connections.delete(connection);
       this.#stats.active.dec();
       this.#stats.destroyed.inc();
+      this.#stats.lengthMs.record(this.#deps.clock.now() - openedMs);
     };
     const compiled = this.compiled;
     const first = compiled.chains[0];
@@ -137,13 +150,19 @@ export class BoundListener {
     socket.on('error', ignoreError);
     let detected = { transportProtocol: 'raw_buffer', serverName: '', applicationProtocols: [] as readonly string[] };
     if (compiled.inspect !== undefined) {
+      const stats = this.#stats;
+      stats.inspectionActive.inc();
       const seen = await detect(socket, { ...compiled.inspect, timeoutMs: compiled.config.listenerFiltersTimeoutMs, clock });
-      if (seen.outcome === 'closed' || seen.outcome === 'malformed') return connection.destroy();
+      stats.inspectionActive.dec();
+      if (compiled.inspect.tls) stats.inspected(seen);
+      if (seen.outcome === 'closed' || seen.outcome === 'malformed') {
+        (seen.outcome === 'closed' ? stats.inspectionClosed : stats.inspectionErrors).inc();
+        return connection.destroy();
+      }
       if (seen.outcome === 'timeout') {
-        this.#stats.inspectionTimeouts.inc();
+        stats.inspectionTimeouts.inc();
         if (!compiled.config.continueOnListenerFiltersTimeout) return connection.destroy();
       }
-      if (compiled.inspect.tls) (seen.transportProtocol === 'tls' ? this.#stats.tlsFound : this.#stats.tlsNotFound).inc();
       detected = seen;
     }
     const index = compiled.choose({
@@ -169,14 +188,14 @@ export class BoundListener {
     return new Promise((resolve) => {
       acceptTls(connection.socket, undefined, context, (error, socket, peer) => {
         if (socket === undefined) {
-          this.#stats.handshakeErrors.inc();
+          this.#stats.tls.failed(error!.reason);
           const remote = `${connection.remoteAddress}:${connection.remotePort}`;
           this.#deps.log.info('A TLS handshake failed.', { listener: this.compiled.config.name, remote, error });
           connection.destroy();
         } else {
           connection.socket = socket;
           connection.tls = peer;
-          this.#stats.handshakes.inc();
+          this.#stats.tls.established(socket);
         }
         resolve(!connection.isOver);
       });
@@ -217,6 +236,7 @@ class Connection implements AcceptedConnection {
   chain: CompiledChain | undefined = undefined;
   drain: (() => void) | undefined = undefined;
   busy: (() => boolean) | undefined = undefined;
+  countBytes: (() => void) | undefined = undefined;
   destroy: () => void;
   onOver: (() => void) | undefined = undefined;
   isOver = false;
@@ -247,36 +267,6 @@ class Connection implements AcceptedConnection {
     this.isOver = true;
     this.onOver?.();
   }
-}
-
-interface ListenerStats {
-  readonly total: Counter;
-  readonly active: Gauge;
-  readonly destroyed: Counter;
-  readonly overflow: Counter;
-  readonly noChainMatch: Counter;
-  readonly inspectionTimeouts: Counter;
-  readonly handshakes: Counter;
-  readonly handshakeErrors: Counter;
-  readonly tlsFound: Counter;
-  readonly tlsNotFound: Counter;
-}
-
-function listenerStats(registry: Registry, address: Address): ListenerStats {
-  const name = address.pipe === true ? address.host.replaceAll('/', '_') : `${address.host}_${address.port}`;
-  const scope = envoyScope(registry, 'listener', `listener.${name}`, { envoy_listener_address: name });
-  return {
-    total: scope.counter('downstream_cx_total'),
-    active: scope.gauge('downstream_cx_active'),
-    destroyed: scope.counter('downstream_cx_destroy'),
-    overflow: scope.counter('downstream_cx_overflow'),
-    noChainMatch: scope.counter('no_filter_chain_match'),
-    inspectionTimeouts: scope.counter('downstream_pre_cx_timeout'),
-    handshakes: scope.counter('ssl.handshake'),
-    handshakeErrors: scope.counter('ssl.connection_error'),
-    tlsFound: registry.counter('envoy_tls_inspector_tls_found', {}, { dotted: 'tls_inspector.tls_found' }),
-    tlsNotFound: registry.counter('envoy_tls_inspector_tls_not_found', {}, { dotted: 'tls_inspector.tls_not_found' }),
-  };
 }
 
 /** A socket file that a dead process left behind keeps the address taken. */

@@ -46,6 +46,8 @@ export interface AcceptedConnection {
   drain: (() => void) | undefined;
   /** Set by `serve`: whether something is under way. Unset = always. */
   busy: (() => boolean) | undefined;
+  /** Set by `serve`: brings the counts of its bytes up to date, before statistics are read. Unset = they are counted at its end. */
+  countBytes?: (() => void) | undefined;
   /** Set by `serve` when it takes over: ends the connection at once. */
   destroy: () => void;
   over(): void;

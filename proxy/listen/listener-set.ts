@@ -26,6 +26,7 @@ export class ListenerSet {
   readonly #draining = new Set<BoundListener>();
   readonly #cancelTimers = new Set<() => void>();
   #drainingAll = false;
+  #failing = false;
 
   constructor(deps: ListenerSetDeps) {
     this.#deps = deps;
@@ -80,10 +81,20 @@ export class ListenerSet {
     return false;
   }
 
+  /** Sockets that no listener needs any more, whose connections have still to end. */
+  get draining(): number {
+    return this.#draining.size;
+  }
+
   get connections(): number {
     let count = 0;
     for (const bound of this.#all()) count += bound.connections;
     return count;
+  }
+
+  /** Has the bytes of all connections counted, before statistics are read. */
+  countBytes(): void {
+    for (const bound of this.#all()) bound.countBytes();
   }
 
   /** Connections that have something under way, or that are still being accepted. */
@@ -93,13 +104,26 @@ export class ListenerSet {
     return count;
   }
 
-  /** Asks connections to end after what is under way; with `stop` no new ones are accepted. */
-  drain(options: { readonly inboundOnly: boolean; readonly stop: boolean }): void {
+  /** Asks connections to end after what is under way; with `stop` no new ones are accepted. Answers how many listeners that meant. */
+  drain(options: { readonly inboundOnly: boolean; readonly stop: boolean }): number {
     if (!options.inboundOnly) this.#drainingAll = true;
+    const names = new Set<string>();
     for (const bound of this.#all()) {
-      if (options.inboundOnly && bound.compiled.config.trafficDirection !== 'INBOUND') continue;
+      const { config } = bound.compiled;
+      if (options.inboundOnly && config.trafficDirection !== 'INBOUND') continue;
+      names.add(config.name);
       bound.drain();
       if (options.stop) void bound.stopAccepting();
+    }
+    return names.size;
+  }
+
+  /** While health checks fail, connections end with their next answer, so that clients come to another instance. */
+  fail(failing: boolean): void {
+    this.#failing = failing;
+    for (const bound of this.#all()) {
+      if (failing) bound.drain();
+      else if (!this.#drainingAll && !this.#draining.has(bound)) bound.undrain();
     }
   }
 
@@ -140,7 +164,7 @@ export class ListenerSet {
       for (const bound of sockets.values()) {
         bound.compiled = compiled;
         kept.add(bound);
-        if (this.#drainingAll) bound.drain();
+        if (this.#drainingAll || this.#failing) bound.drain();
       }
       next.set(name, new Map(sockets));
     }

@@ -29,6 +29,8 @@ export interface ForwardDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly wheel: Wheel;
+  /** Counts requests that come to the end of the filters. */
+  readonly routed?: { inc(): void };
   /** Counts copies that were not sent. */
   readonly mirrorsDropped: Counter;
   /** The connection manager's stream_idle_timeout, for routes that set none; 0 or absent = none. */
@@ -73,7 +75,9 @@ export function compileForward(input: ForwardInput, deps: ForwardDeps): Send {
   );
   const usual = compileAttempts(input, deps, {});
   const honour = deps.honourControls ?? true;
+  const { routed } = deps;
   const send = (request: ProxyRequest, reply: Reply): void => {
+    routed?.inc();
     const controls = takeControls(request.headers, honour);
     mutations.request?.(request);
     if (rewritePath !== undefined) {

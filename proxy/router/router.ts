@@ -14,6 +14,8 @@ import { compileAuthorities, compileTable } from './table.ts';
 import type { Entry, Find } from './table.ts';
 
 export interface RouterDeps extends ForwardDeps {
+  /** Counts direct responses and redirects. */
+  readonly answeredDirectly?: { inc(): void };
   /**
    * Composes the configured HTTP filters around a route, with the overrides of virtual host, route and weighted cluster merged by filter name
    * (the most specific wins). Absent = no filters. The empty map is for routes without overrides and for requests that no route matches.
@@ -73,7 +75,10 @@ export function compileRoutes(config: RouteConfiguration, deps: RouterDeps): Rou
     const end = pathEnd(request.path);
     return find(request, end === request.path.length ? request.path : request.path.slice(0, end))?.(request);
   };
-  const notFound = wrap(deps, NO_OVERRIDES, path, (request, reply) => reply.failed(new ProxyError('routeNotFound', tried(request))));
+  const notFound = wrap(deps, NO_OVERRIDES, path, (request, reply) => {
+    deps.routed?.inc();
+    reply.failed(new ProxyError('routeNotFound', tried(request)));
+  });
   const send = (request: ProxyRequest, reply: Reply): void => {
     const route = match(request);
     if (route === undefined) {
@@ -172,18 +177,28 @@ function compileAction(input: RouteInput): Send {
     case 'redirect': {
       // Compiled here too so that a bad pattern is told at push.
       compilePathRewrite(action.redirect, route.match.path, path);
-      return answering(mutationsOf(input, undefined), compileRedirect(action.redirect, route.match.path, path));
+      return answering(mutationsOf(input, undefined), counted(input, compileRedirect(action.redirect, route.match.path, path)));
     }
     case 'direct': {
       if (action.bodyFrom !== undefined)
         throw new ConfigError(`${path}.direct_response.body`, 'must be inline; a body from a file or the environment is not supported');
       const text = action.body === undefined ? '' : Buffer.from(action.body).toString();
-      return answering(mutationsOf(input, undefined), (request, reply) => reply.answered(localResponse(request, action.status, text)));
+      const answer: Send = (request, reply) => reply.answered(localResponse(request, action.status, text));
+      return answering(mutationsOf(input, undefined), counted(input, answer));
     }
     case 'nonForwarding':
       return (request, reply) =>
         reply.failed(new ProxyError('routeNotFound', `${tried(request)} The route is for servers that answer by themselves.`));
   }
+}
+
+/** As Envoy's router counts what it answers itself. */
+function counted({ deps: { routed, answeredDirectly } }: RouteInput, send: Send): Send {
+  return (request, reply) => {
+    routed?.inc();
+    answeredDirectly?.inc();
+    send(request, reply);
+  };
 }
 
 /** Response headers of an answer that the proxy makes. */

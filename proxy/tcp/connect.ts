@@ -124,7 +124,7 @@ async function passOn(socket: Socket, outer: ProxyRequest, { router, settings }:
   outer.info.clusterName = cluster.name;
   const gone = (): void => standIn.abort?.(new ProxyError('downstreamReset'));
   socket.once('close', gone);
-  const opened = await openConnection(cluster, standIn, deps.dial, CONNECT_ATTEMPTS_MAX);
+  const opened = await openConnection(cluster, standIn, deps, CONNECT_ATTEMPTS_MAX);
   socket.off('close', gone);
   outer.info.endpoint = opened.endpoint;
   if (socket.destroyed) {

@@ -76,7 +76,7 @@ export function compileTcpProxy(config: TcpProxy, path: string, deps: TcpDeps): 
     socket.once('close', gone);
     socket.on('error', ignore);
     connection.destroy = () => void socket.destroy();
-    openConnection(ref.current, request, deps.dial, attemptsMax).then(
+    openConnection(ref.current, request, deps, attemptsMax).then(
       (opened) => {
         socket.off('close', gone);
         for (const observer of deps.observers) observer.connected?.(request);

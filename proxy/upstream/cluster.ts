@@ -112,6 +112,7 @@ export class UpstreamCluster {
     this.#assignment = assignment;
     let changed = !this.warm || before === undefined || frame(before) !== frame(assignment);
     const named = new Set<string>();
+    const priorities = new Set<number>();
     let joined = false;
     for (const { locality, priority, endpoints } of assignment.localities) {
       for (const endpoint of endpoints) {
@@ -122,6 +123,7 @@ export class UpstreamCluster {
         let member = this.members.get(key);
         if (member === undefined) {
           joined = true;
+          priorities.add(priority);
           member = this.#makeMember(key, endpoint.address);
           this.#upkeep.joined(member);
           this.members.set(key, member);
@@ -133,15 +135,16 @@ export class UpstreamCluster {
     for (const [key, member] of this.members) {
       if (named.has(key)) continue;
       left = true;
+      priorities.add(member.priority);
       member.removed = true;
       this.members.delete(key);
       member.renewPool();
     }
     this.warm = true;
-    // Envoy counts what came from outside: EDS and DNS.
-    if (this.config.type !== 'STATIC') this.stats.updated();
+    // DNS counts its answers by itself.
+    if (this.config.type === 'EDS') this.stats.updated(changed || joined || left);
     if (joined || left) {
-      this.stats.membershipChanged();
+      this.stats.membershipChanged(priorities.size);
       this.#upkeep.membersChanged();
     }
     // A consistent balancer's table is dear: it is built anew only for what it depends on.
@@ -195,6 +198,11 @@ export class UpstreamCluster {
     return new Member(key, address, this.#deps.clock.now(), this.#makePool);
   }
 
+  /** Has the bytes of its connections counted, before statistics are read. */
+  countBytes(): void {
+    for (const member of this.members.values()) member.countBytes();
+  }
+
   /** Requests are under way. */
   busy(): boolean {
     return this.limits.active > 0;
@@ -211,11 +219,11 @@ export class UpstreamCluster {
 
   /**
    * Sends one attempt: breaker, pick, endpoint; counts until the answer's last byte. With `autoHost` the endpoint's host name becomes the
-   * request's authority.
+   * request's authority. Answers are charged to `charged`, the cluster that the route names.
    */
-  start(request: ProxyRequest, priority: Priority, autoHost: boolean, reply: Reply): void {
-    if (this.config.aggregateClusters === undefined) this.#dispatch.attempt(request, priority, autoHost, reply);
-    else this.#preferred(request, priority, autoHost, reply);
+  start(request: ProxyRequest, priority: Priority, autoHost: boolean, reply: Reply, charged = this.stats): void {
+    if (this.config.aggregateClusters === undefined) this.#dispatch.attempt(request, priority, autoHost, reply, charged);
+    else this.#preferred(request, priority, autoHost, reply, charged);
   }
 
   /** The same with a promise. Rejects with `ProxyError`. */
@@ -237,7 +245,7 @@ export class UpstreamCluster {
   }
 
   /** An aggregate sends through the first cluster that has somebody available, else through the last there is, whose error then tells. */
-  #preferred(request: ProxyRequest, priority: Priority, autoHost: boolean, reply: Reply): void {
+  #preferred(request: ProxyRequest, priority: Priority, autoHost: boolean, reply: Reply, charged: ClusterStats): void {
     let last: UpstreamCluster | undefined;
     for (const name of this.config.aggregateClusters ?? []) {
       const candidate = this.#find(name);
@@ -245,7 +253,7 @@ export class UpstreamCluster {
       last = candidate;
       if (candidate.available) break;
     }
-    if (last !== undefined) last.start(request, priority, autoHost, reply);
+    if (last !== undefined) last.start(request, priority, autoHost, reply, charged);
     else reply.failed(new ProxyError('noHealthyEndpoint', `None of the clusters of aggregate ${this.name} exists.`));
   }
 

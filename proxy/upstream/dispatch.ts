@@ -49,7 +49,7 @@ export class Dispatch {
   }
 
   /** Sends one attempt. What refuses it may call the reply before this returns. */
-  attempt(request: ProxyRequest, priority: Priority, autoHost: boolean, reply: Reply): void {
+  attempt(request: ProxyRequest, priority: Priority, autoHost: boolean, reply: Reply, charged: ClusterStats): void {
     const source = this.#source;
     const limits = source.limits[priority];
     const info = request.info;
@@ -61,15 +61,16 @@ export class Dispatch {
       return;
     }
     const member = this.#choose(request);
+    if (source.panic) source.stats.panic.inc();
     if (member === undefined) {
       source.stats.noneHealthy.inc();
-      this.#refused();
+      charged.answered(503);
       reply.failed(new ProxyError('noHealthyEndpoint', source.warm ? '' : `The endpoints of cluster ${source.name} are not known yet.`));
       return;
     }
     if (!limits.requests.tryTake()) {
       if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
-      this.#refused();
+      charged.answered(503);
       reply.failed(new ProxyError('overflow', `Cluster ${source.name} has ${limits.requests.max} requests under way.`));
       return;
     }
@@ -77,22 +78,21 @@ export class Dispatch {
     if (autoHost && member.hostname !== '') request.authority = member.hostname;
     member.active++;
     member.requests++;
-    if (source.panic) source.stats.panic.inc();
     const startMs = info.attemptCount > 1 ? this.#clock.now() : request.startMs;
-    member.start(new Attempt(request, this, member, limits, startMs, reply));
+    member.start(new Attempt(request, this, member, limits, startMs, reply, charged));
   }
 
   /** For the attempt: the response head is there. */
   answered(attempt: Attempt, response: ProxyResponse): void {
     const { member, limits, reply } = attempt;
-    this.#answered(member, response, attempt.startMs, attempt.request);
+    this.#answered(attempt, response);
     this.#watchEnd(member, limits, response);
     reply.answered(response);
   }
 
   /** For the attempt: there will be no answer. */
   failed(attempt: Attempt, error: ProxyError): void {
-    this.#failed(attempt.member, error);
+    this.#failed(attempt, error);
     this.#release(attempt.member, attempt.limits);
     attempt.reply.failed(error);
   }
@@ -130,44 +130,36 @@ export class Dispatch {
     return best;
   }
 
-  #answered(member: Member, response: ProxyResponse, startMs: number, request: ProxyRequest): void {
+  #answered({ member, charged, startMs, request }: Attempt, response: ProxyResponse): void {
     const nowMs = this.#clock.now();
-    const stats = this.#source.stats;
     const tookMs = nowMs - startMs;
     request.info.answeredMs = nowMs;
-    stats.rqCompleted.inc();
-    stats.answered(response.status);
-    stats.rqTime.record(tookMs);
+    charged.answered(response.status);
+    charged.rqTime.record(tookMs);
     const status = statusOf(response);
     if (this.#source.needsLatency) observeLatency(member, refuses(status) ? Math.max(REFUSAL_MS, tookMs) : tookMs, nowMs);
     if (status >= 500) member.failures++;
     this.#ejections.detector?.onStatus(member.outlier, status, nowMs);
   }
 
-  #failed(member: Member, error: ProxyError): void {
+  #failed({ member, charged }: Attempt, error: ProxyError): void {
     if (error.code === 'downstreamReset') {
       this.#source.stats.rqCancelled.inc();
       if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
       return;
     }
-    if (error.row.retryOn === 'reset') this.#source.stats.rqRxReset.inc();
     if (error.code === 'overflow') {
       if (member.outlier.probe === 'under way') member.outlier.probe = 'wanted';
-      this.#refused();
+      charged.answered(503);
       return;
     }
     member.failures++;
-    this.#source.stats.rqCompleted.inc();
-    this.#source.stats.answered(error.row.status);
+    if (error.code === 'upstreamTimeout' || error.code === 'perTryTimeout') member.timeouts++;
+    // Envoy ends a stream that is silent or old on the client's side: no answer of the cluster's.
+    if (error.code !== 'streamIdleTimeout' && error.code !== 'maxDuration') charged.answered(error.row.status);
     const nowMs = this.#clock.now();
     if (this.#source.needsLatency) observeLatency(member, REFUSAL_MS, nowMs);
     this.#ejections.detector?.onLocalFailure(member.outlier, nowMs);
-  }
-
-  /** Envoy charges the 503 of a request that nobody got to the cluster that was chosen. */
-  #refused(): void {
-    this.#source.stats.rqCompleted.inc();
-    this.#source.stats.answered(503);
   }
 
   #release(member: Member, limits: Limits): void {
@@ -191,7 +183,6 @@ export class Dispatch {
     response.body = new InFlightBody(body, (error) => {
       this.#release(member, limits);
       if (error?.code === 'upstreamBodyReset') {
-        this.#source.stats.rqRxReset.inc();
         member.failures++;
         this.#ejections.detector?.onLocalFailure(member.outlier, this.#clock.now());
       }
@@ -206,14 +197,25 @@ class Attempt extends PoolExchange {
   readonly limits: Limits;
   readonly startMs: number;
   readonly reply: Reply;
+  /** Where its answer counts. */
+  readonly charged: ClusterStats;
 
-  constructor(request: ProxyRequest, dispatch: Dispatch, member: Member, limits: Limits, startMs: number, reply: Reply) {
+  constructor(
+    request: ProxyRequest,
+    dispatch: Dispatch,
+    member: Member,
+    limits: Limits,
+    startMs: number,
+    reply: Reply,
+    charged: ClusterStats,
+  ) {
     super(request);
     this.#dispatch = dispatch;
     this.member = member;
     this.limits = limits;
     this.startMs = startMs;
     this.reply = reply;
+    this.charged = charged;
   }
 
   answered(response: ProxyResponse): void {

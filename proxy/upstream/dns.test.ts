@@ -1,4 +1,4 @@
-import { expect, test } from '@jest/globals';
+import { expect, jest, test } from '@jest/globals';
 import { ManualClock } from '../../lib/clock.ts';
 import { createLog } from '../../lib/log.ts';
 import type { Cluster, LoadAssignment } from '../../xds/snapshot.ts';
@@ -31,6 +31,7 @@ function world(fields: Partial<Cluster>, names: Record<string, string[] | Error>
     loadAssignment,
     ...fields,
   } as Cluster;
+  const counts = { updateAttempted: jest.fn(), updated: jest.fn(), updateFailed: jest.fn() };
   const membership = new DnsMembership(
     config,
     {
@@ -45,9 +46,10 @@ function world(fields: Partial<Cluster>, names: Record<string, string[] | Error>
           : Promise.resolve({ addresses: answer, ...(ttlMs === undefined ? {} : { ttlMs }) });
       },
     },
+    counts,
     (assignment) => reports.push(assignment.localities[0]!.endpoints.map((one) => `${one.address.host} ${one.hostname}`)),
   );
-  return { clock, reports, lines, asked, names, membership };
+  return { clock, reports, lines, asked, names, membership, counts };
 }
 
 test('every address of a name is an endpoint, addresses in the configuration stay, and only changes are reported', async () => {
@@ -67,7 +69,7 @@ test('every address of a name is an endpoint, addresses in the configuration sta
 });
 
 test('when the resolver fails the last good answer stays and the log says so; an empty answer counts', async () => {
-  const { clock, reports, names, lines } = world({}, { 'app.test': ['192.0.2.1'] });
+  const { clock, reports, names, lines, counts } = world({}, { 'app.test': ['192.0.2.1'] });
   await settled();
   names['app.test'] = new Error('SERVFAIL');
   clock.advance(5000);
@@ -79,6 +81,12 @@ test('when the resolver fails the last good answer stays and the log says so; an
   clock.advance(5000);
   await settled();
   expect(reports[1]).toEqual(['192.0.2.9 ']);
+
+  clock.advance(5000);
+  await settled();
+  expect(counts.updateAttempted).toHaveBeenCalledTimes(4);
+  expect(counts.updateFailed).toHaveBeenCalledTimes(1);
+  expect(counts.updated.mock.calls).toEqual([[true], [true], [false]]);
 });
 
 test('a logical name is one endpoint, and a TTL decides when to ask again', async () => {

@@ -19,6 +19,13 @@ export interface DnsDeps {
   readonly resolve: Resolve;
 }
 
+/** Told of each question and its outcome. */
+export interface DnsCounts {
+  updateAttempted(): void;
+  updated(changed: boolean): void;
+  updateFailed(): void;
+}
+
 /** Shortest wait between two questions, whatever a TTL says. */
 const REFRESH_MS_MIN = 1_000;
 const ADDRESSES_MAX = 1024;
@@ -40,15 +47,17 @@ export class DnsMembership {
   readonly #config: Cluster;
   readonly #deps: DnsDeps;
   readonly #report: (assignment: LoadAssignment) => void;
+  readonly #stats: DnsCounts;
   /** Last good answer by name. */
   readonly #known = new Map<string, readonly string[]>();
   #last = '';
   #stop: (() => void) | undefined = undefined;
   #closed = false;
 
-  constructor(config: Cluster, deps: DnsDeps, report: (assignment: LoadAssignment) => void) {
+  constructor(config: Cluster, deps: DnsDeps, stats: DnsCounts, report: (assignment: LoadAssignment) => void) {
     this.#config = config;
     this.#deps = deps;
+    this.#stats = stats;
     this.#report = report;
     void this.#round();
   }
@@ -66,11 +75,15 @@ export class DnsMembership {
     );
     await Promise.all(
       [...hosts].map(async (host) => {
+        this.#stats.updateAttempted();
         try {
           const answer = await this.#deps.resolve(host, dnsLookupFamily);
-          this.#known.set(host, answer.addresses.slice(0, ADDRESSES_MAX));
+          const addresses = answer.addresses.slice(0, ADDRESSES_MAX);
+          this.#stats.updated(String(addresses.toSorted()) !== String(this.#known.get(host)?.toSorted()));
+          this.#known.set(host, addresses);
           if (answer.ttlMs !== undefined) ttlMs = Math.min(ttlMs, answer.ttlMs);
         } catch (error) {
+          this.#stats.updateFailed();
           this.#deps.log.warning('A name could not be resolved; the last good answer stays.', { cluster: name, host, error });
         }
       }),

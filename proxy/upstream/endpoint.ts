@@ -35,4 +35,8 @@ export interface Pool {
   start(exchange: PoolExchange): void;
   /** No new requests will come: close idle connections now and busy ones as they finish. */
   drain(): void;
+  /** Brings the byte counts of its connections up to date, before statistics are read. */
+  countBytes?(): void;
+  /** Requests that wait for a connection. */
+  readonly pending?: number;
 }

@@ -11,6 +11,14 @@ export interface HealthDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly probe: Probe;
+  /** Told of each probe and its outcome. */
+  readonly counts?: HealthCounts;
+}
+
+/** `unreachable`: no answer came, in time or at all. */
+export interface HealthCounts {
+  asked(): void;
+  answered(outcome: 'well' | 'ill' | 'unreachable'): void;
 }
 
 /** Counts answers in a row. Starts ill: an endpoint gets requests after its first good answer; later it takes `healthyThreshold` of them. */
@@ -86,17 +94,20 @@ export class HealthChecks {
 
   async #ask(endpoint: Endpoint, watched: Watched, index: number): Promise<void> {
     const check = this.#checks[index]!;
-    const { clock, random, probe } = this.#deps;
+    const { clock, random, probe, counts } = this.#deps;
+    counts?.asked();
     const abort = new AbortController();
     const cancel = clock.after(check.timeoutMs, () => abort.abort());
     watched.stops[index] = () => {
       cancel();
       abort.abort();
     };
-    const timedOut = new Promise<boolean>((resolve) => abort.signal.addEventListener('abort', () => resolve(false), { once: true }));
-    const well = await Promise.race([probe(endpoint, check.check, abort.signal).catch(() => false), timedOut]);
+    const timedOut = new Promise<undefined>((resolve) => abort.signal.addEventListener('abort', () => resolve(undefined), { once: true }));
+    const answer = await Promise.race([probe(endpoint, check.check, abort.signal).catch(() => undefined), timedOut]);
+    const well = answer === true;
     cancel();
     if (watched.stopped) return;
+    counts?.answered(well ? 'well' : answer === undefined ? 'unreachable' : 'ill');
     const before = watched.states.every((state) => state.healthy);
     watched.states[index]!.observe(well, check);
     const after = watched.states.every((state) => state.healthy);

@@ -34,6 +34,8 @@ export class Member implements Endpoint {
   connectionsTotal = 0;
   connectionsActive = 0;
   connectFailures = 0;
+  /** Requests whose time was over before it answered. */
+  timeouts = 0;
   /** The endpoint is in no assignment any more and only finishes what is under way. */
   removed = false;
   readonly #makePool: (member: Member) => Pool;
@@ -67,6 +69,16 @@ export class Member implements Endpoint {
   start(exchange: PoolExchange): void {
     this.#pool ??= this.#makePool(this);
     this.#pool.start(exchange);
+  }
+
+  /** Has the bytes of its connections counted. */
+  countBytes(): void {
+    this.#pool?.countBytes?.();
+  }
+
+  /** Requests that wait for a connection. */
+  get pending(): number {
+    return this.#pool?.pending ?? 0;
   }
 
   /** The next request opens new connections; those there are finish their work. For changed TLS or protocol settings, and for removal. */

@@ -8,6 +8,7 @@ import { sweepOf } from '../http1/sweep.ts';
 import type { Sweep, Swept } from '../http1/sweep.ts';
 import { promised } from '../promised.ts';
 import type { ProxyRequest, ProxyResponse, Reply } from '../service.ts';
+import type { ConnectionEnd } from './connection-events.ts';
 import type { Dial } from './dial.ts';
 import { PlainExchange } from './exchange.ts';
 import type { PoolExchange } from './exchange.ts';
@@ -30,9 +31,17 @@ export const NO_LIMITS: PoolLimits = {
 
 /** Counters of an endpoint, called on the way; each is a few additions and must not throw. */
 export interface PoolEvents {
-  connectionOpened?(): void;
-  connectionClosed?(): void;
+  connectionOpened?(connectMs: number): void;
+  connectionClosed?(end: ConnectionEnd): void;
   connectFailed?(error: ProxyError): void;
+  /** A request waits for a connection, and one waited in vain because none could be made. */
+  requestWaits?(): void;
+  waitFailed?(): void;
+  /** A connection is closed since it was idle for too long, or has taken all the requests that it may. */
+  idleTimeout?(): void;
+  requestsUsedUp?(): void;
+  /** Bytes since the last call for the same connection. */
+  bytesMoved?(received: number, sent: number): void;
   /** A request got its connection; not again when it is repeated. */
   requestStarted?(): void;
   /** A request was sent again because a reused connection died before it answered. */
@@ -60,6 +69,8 @@ export interface Pool {
   drain(): void;
   /** Cuts everything at once. */
   destroy(): void;
+  /** Tells the events about bytes that went since they were last told. Those of a connection that ends are told by themselves. */
+  countBytes(): void;
   readonly active: number;
   readonly idle: number;
   readonly connecting: number;
@@ -72,7 +83,6 @@ export function createPool(options: PoolOptions): Pool {
 
 const DEFAULT_IDLE_MS = 3_600_000;
 const SILENT_PEER_IDLE_MS = 3_000;
-/** Below the peer's announced time-out by this much, so that its FIN cannot cross our request. */
 /**
  * Connections that are being made at one time, per endpoint. A handshake costs more than a hundred requests; without a bound a burst on a cold pool
  * dials once per waiting request, which keeps the processor from answering the requests that would have freed a connection.
@@ -80,6 +90,7 @@ const SILENT_PEER_IDLE_MS = 3_000;
 const DIALS_MAX = 8;
 /** A connection takes requests for this share of the time that its certificates have left, so that the rest finishes before TLS ends it. */
 const CERTIFICATE_SHARE = 0.8;
+/** Below the peer's announced time-out by this much, so that its FIN cannot cross our request. */
 const PEER_MARGIN_MS = 1_000;
 
 class EndpointPool implements Pool, ClientOwner, Swept {
@@ -157,6 +168,17 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     this.#sweep.remove(this);
   }
 
+  countBytes(): void {
+    for (const connection of this.#all.keys()) this.#countBytes(connection);
+  }
+
+  #countBytes(connection: ClientConnection): void {
+    const { bytesRead, bytesWritten } = connection.socket;
+    this.#options.events?.bytesMoved?.(bytesRead - connection.receivedCounted, bytesWritten - connection.sentCounted);
+    connection.receivedCounted = bytesRead;
+    connection.sentCounted = bytesWritten;
+  }
+
   // ---- ClientOwner ----------------------------------------------------------------------------------------------------
 
   connectionIdle(connection: ClientConnection): void {
@@ -181,9 +203,18 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     const at = this.#idle.lastIndexOf(connection);
     if (at !== -1) this.#idle.splice(at, 1);
     if (counted) this.#limits.releaseConnection();
-    this.#options.events?.connectionClosed?.();
+    this.#tellClosed(connection);
     this.#connectMore();
     if (this.#all.size === 0) this.#sweep.remove(this);
+  }
+
+  #tellClosed(connection: ClientConnection): void {
+    const { events, clock } = this.#options;
+    if (events === undefined) return;
+    this.#countBytes(connection);
+    const max = this.#client.maxRequestsPerConnection;
+    if (max > 0 && connection.exchanges >= max) events.requestsUsedUp?.();
+    events.connectionClosed?.({ by: connection.endedBy, busy: connection.endedBusy, ageMs: clock.now() - connection.openedMs });
   }
 
   sweep(nowMs: number): void {
@@ -193,7 +224,9 @@ class EndpointPool implements Pool, ClientOwner, Swept {
       const connection = idle[i]!;
       const peerMs = connection.peerIdleTimeoutMs;
       const limitMs = peerMs === 0 ? this.#silentIdleMs : Math.min(this.#idleMs, Math.max(peerMs / 2, peerMs - PEER_MARGIN_MS));
-      if (nowMs - connection.idleSinceMs >= limitMs || nowMs >= connection.retireAtMs) connection.destroy();
+      const silent = nowMs - connection.idleSinceMs >= limitMs;
+      if (silent) this.#options.events?.idleTimeout?.();
+      if (silent || nowMs >= connection.retireAtMs) connection.destroy();
       else i++;
     }
   }
@@ -220,6 +253,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
       return;
     }
     exchange.waiting = true;
+    this.#options.events?.requestWaits?.();
     this.#queue.add(exchange);
     exchange.request.abort = (error) => this.#leaveQueue(exchange, error);
     this.#connect(exchange);
@@ -248,13 +282,14 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     const counted = this.#limits.tryConnection();
     if (!counted && this.#all.size + this.#dials.size > 0) return;
     let over = false;
+    const startMs = this.#options.clock.now();
     const cancel = this.#options.dial((error, socket, notAfterMs) => {
       over = true;
       this.#dials.delete(cancelDial);
       if (socket === undefined) {
         if (counted) this.#limits.releaseConnection();
         this.#dialFailed(exchange, error ?? new ProxyError('connectFailed'));
-      } else this.#dialled(socket, counted, notAfterMs);
+      } else this.#dialled(socket, counted, notAfterMs, startMs);
     });
     const cancelDial = (): void => {
       if (over) return;
@@ -265,13 +300,14 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     if (!over) this.#dials.add(cancelDial);
   }
 
-  #dialled(socket: Socket, counted: boolean, notAfterMs: number | undefined): void {
+  #dialled(socket: Socket, counted: boolean, notAfterMs: number | undefined, startMs: number): void {
     const connection = new ClientConnection(socket, this, this.#client);
     const { clock } = this.#options;
     if (notAfterMs !== undefined) connection.retireAtMs = clock.now() + CERTIFICATE_SHARE * (notAfterMs - clock.wallMs());
     if (this.#all.size === 0) this.#sweep.add(this);
     this.#all.set(connection, counted);
-    this.#options.events?.connectionOpened?.();
+    connection.openedMs = clock.now();
+    this.#options.events?.connectionOpened?.(connection.openedMs - startMs);
     this.connectionIdle(connection);
     this.#connectMore();
   }
@@ -286,8 +322,13 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     this.#options.events?.connectFailed?.(error);
     // A dial on behalf of all takes the one down that has waited longest, so that a dead endpoint is not dialled for ever.
     const victim = exchange ?? this.#queue.values().next().value;
-    if (victim !== undefined) this.#leaveQueue(victim, error);
-    if (this.#all.size === 0 && this.#dials.size === 0) for (const waiting of this.#queue) this.#leaveQueue(waiting, error);
+    if (victim !== undefined) this.#eject(victim, error);
+    if (this.#all.size === 0 && this.#dials.size === 0) for (const waiting of this.#queue) this.#eject(waiting, error);
     else this.#connectMore();
+  }
+
+  #eject(exchange: PoolExchange, error: ProxyError): void {
+    if (exchange.waiting) this.#options.events?.waitFailed?.();
+    this.#leaveQueue(exchange, error);
   }
 }

@@ -69,7 +69,9 @@ export function select(input: SelectionInput): Selection {
 
 /** All endpoints are on their way out: one that still serves is better than an error. */
 function lastResort(input: SelectionInput): Selection {
-  if (input.endpoints.length === 0 || input.cluster.panicThresholdPercent === 0) return { picker: NOBODY, panic: false, reachable: 0 };
+  const panic = input.cluster.panicThresholdPercent > 0;
+  // Envoy panics over an empty cluster, too.
+  if (input.endpoints.length === 0 || !panic) return { picker: NOBODY, panic, reachable: 0 };
   return { picker: input.balancer(input.endpoints, input.random), panic: true, reachable: input.endpoints.length };
 }
 

@@ -3,10 +3,12 @@ import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Random } from '../../lib/random.ts';
 import type { Cluster, LoadAssignment } from '../../xds/snapshot.ts';
+import type { ClusterStats } from './cluster-stats.ts';
 import { DnsMembership, systemResolve } from './dns.ts';
 import type { Resolve } from './dns.ts';
 import { HealthChecks } from './health.ts';
-import type { Probe } from './health.ts';
+import type { HealthCounts, Probe } from './health.ts';
+import type { Scope } from '../../lib/metrics-scope.ts';
 import type { Member } from './member.ts';
 
 export interface UpkeepDeps {
@@ -22,6 +24,7 @@ export interface UpkeepDeps {
 interface Owner {
   readonly name: string;
   readonly members: ReadonlyMap<string, Member>;
+  readonly stats: ClusterStats;
   assign(assignment: LoadAssignment): void;
   refresh(): void;
   busy(): boolean;
@@ -53,7 +56,7 @@ export class Upkeep {
       this.#dnsSettings = dns;
       this.#dns?.close();
       const deps = { ...this.#deps, resolve: this.#deps.resolve ?? systemResolve };
-      this.#dns = named ? new DnsMembership(config, deps, (assignment) => this.#owner.assign(assignment)) : undefined;
+      this.#dns = named ? new DnsMembership(config, deps, this.#owner.stats, (assignment) => this.#owner.assign(assignment)) : undefined;
     }
     const checks = JSON.stringify(config.healthChecks);
     if (checks !== this.#checkSettings) {
@@ -71,7 +74,14 @@ export class Upkeep {
   }
 
   membersChanged(): void {
-    this.#checks?.setEndpoints([...this.#owner.members.values()]);
+    if (this.#checks === undefined) return;
+    this.#checks.setEndpoints([...this.#owner.members.values()]);
+    this.#countHealthy();
+  }
+
+  #countHealthy(): void {
+    const healthy = [...this.#owner.members.values()].filter((member) => !member.failedCheck).length;
+    this.#owner.stats.scope.gauge('health_check.healthy').set(healthy);
   }
 
   close(): void {
@@ -84,12 +94,13 @@ export class Upkeep {
     const probe = this.#deps.probe ?? lazyProbe;
     return new HealthChecks(
       config.healthChecks,
-      { clock, random, probe },
+      { clock, random, probe, counts: healthCounts(this.#owner.stats.scope) },
       () => this.#owner.busy(),
       (endpoint, healthy) => {
         const member = this.#owner.members.get(endpoint.key);
         if (member === undefined) return;
         member.failedCheck = !healthy;
+        this.#countHealthy();
         log.info(healthy ? 'An endpoint passes its health checks.' : 'An endpoint fails its health checks.', {
           cluster: this.#owner.name,
           endpoint: endpoint.key,
@@ -98,4 +109,17 @@ export class Upkeep {
       },
     );
   }
+}
+
+/** Envoy's `health_check.*` of a cluster. */
+function healthCounts(scope: Scope): HealthCounts {
+  const counter = (name: string): { inc(): void } => scope.counter(`health_check.${name}`);
+  const [asked, well, ill, unreachable] = [counter('attempt'), counter('success'), counter('failure'), counter('network_failure')];
+  return {
+    asked: () => asked.inc(),
+    answered: (outcome) => {
+      (outcome === 'well' ? well : ill).inc();
+      if (outcome === 'unreachable') unreachable.inc();
+    },
+  };
 }

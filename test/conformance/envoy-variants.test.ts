@@ -17,8 +17,8 @@ test(
     const seen = await compare(
       { file: 'loose-syntax.yaml', applications: { 8001: {} } },
       (side) => askAll(side, 10_000, [{ path: '/a' }, { path: '/moved' }, { path: '/b', method: 'POST', body: 'x' }]),
-      // Ours looks for TLS only where a chain depends on it.
-      { unequalStats: /^tls_inspector/ },
+      // What the admin port is asked is not logged by ours.
+      { unequalStats: /^filesystem\./ },
     );
 
     expect(statuses(seen)).toEqual([200, 302, 200]);
@@ -44,11 +44,8 @@ test(
       behaviour: (request, response, hit) =>
         void setTimeout(() => echo(8001)(request, response, hit), request.url === '/never' ? 400 : 1_500),
     };
-    const seen = await compare(
-      { file: 'durations.yaml', applications: { 8001: slow } },
-      async (side) => (await askAll(side, 10_000, paths('/quarter', '/nano', '/never', '/idle', '/most'))).map(withoutText),
-      // Envoy counts an upstream that was idle too long, or answered for too long, as reset and not as answered with an error.
-      { unequalStats: /upstream_rq_(504|5xx|completed)$/ },
+    const seen = await compare({ file: 'durations.yaml', applications: { 8001: slow } }, async (side) =>
+      (await askAll(side, 10_000, paths('/quarter', '/nano', '/never', '/idle', '/most'))).map(withoutText),
     );
 
     expect(statuses(seen)).toEqual([504, 504, 200, 504, 504]);
@@ -116,21 +113,17 @@ test(
           keys.map((key) => ({ path, headers: { 'x-user': key } })),
         ),
       );
-    const seen = await compare(
-      { file: 'consistent-hash.yaml', applications: { 8001: {}, 8002: {}, 8003: {} } },
-      async (side) => ({
-        ring: await byKey(side, '/ring'),
-        maglev: await byKey(side, '/maglev'),
-        query: applications(
-          await askAll(
-            side,
-            10_000,
-            keys.slice(0, 10).map((key) => ({ path: `/ring?user=${key}` })),
-          ),
+    const seen = await compare({ file: 'consistent-hash.yaml', applications: { 8001: {}, 8002: {}, 8003: {} } }, async (side) => ({
+      ring: await byKey(side, '/ring'),
+      maglev: await byKey(side, '/maglev'),
+      query: applications(
+        await askAll(
+          side,
+          10_000,
+          keys.slice(0, 10).map((key) => ({ path: `/ring?user=${key}` })),
         ),
-      }),
-      { unequalStats: /hashes_per_host|max_entries|min_entries/ },
-    );
+      ),
+    }));
 
     expect(new Set(seen.ring)).toEqual(new Set([8001, 8002, 8003]));
     expect(seen.query).toEqual(seen.ring.slice(0, 10));
@@ -174,9 +167,9 @@ test(
         );
         const json = lines('json.log').map((line) => JSON.parse(line) as object);
         return { statuses: statuses(answers), text: lines('text.log'), json, failed: lines('failed.log') };
-        // Envoy writes its log every 10 s, by when the application has closed the idle connection; and it panics over a cluster without endpoints.
+        // Envoy writes its log every 10 s, by when the application has closed the idle connection.
       },
-      { unequalStats: /^cluster\.app\.upstream_cx_(active|destroy)$|^cluster\.dead\.lb_healthy_panic$/ },
+      { unequalStats: /^cluster\.app\.upstream_cx_(active|destroy.*)$/ },
     );
 
     expect(seen.statuses).toEqual([200, 200, 503, 503, 204, 404]);
@@ -281,10 +274,10 @@ test(
         await until('the copy is there', 5_000, async () => side.hits(8002) === 1);
         return { answers, copies: side.hits(8002) };
       },
-      // Envoy drops the connection of an answer that is retried, and counts that answer under `retry.` alone.
+      // Envoy closes the connection of an answer that is retried; the copy may be on its way still.
       {
         unequalStats:
-          /^cluster\.copy\.upstream_(cx|rq)_(active|total)|backoff|^cluster\.flaky\.upstream_(cx_(destroy|total)|rq_completed)$/,
+          /^cluster\.copy\.upstream_(cx|rq)_(active|total)|^cluster\.flaky\.(upstream_cx_(total|http1_total|destroy)|upstream_cx_destroy_.*|upstream_rq_pending_total)$/,
       },
     );
 
@@ -297,26 +290,21 @@ test(
 test(
   'aggregate-health.yaml: the second cluster when the first has nobody; the health path, failed and mended by the admin port',
   async () => {
-    const seen = await compare(
-      { file: 'aggregate-health.yaml', applications: { 8001: {}, 8002: {} } },
-      async (side) => {
-        // The name of the cluster that checks expect, which is empty here, is not told by ours.
-        const first = (await askAll(side, 10_000, paths('/', '/healthz'))).map((seen) => {
-          const headers = Object.entries(seen.headers).filter(([name]) => name !== 'x-envoy-upstream-healthchecked-cluster');
-          return { ...seen, headers: Object.fromEntries(headers) };
-        });
-        const fail = await side.admin('/healthcheck/fail', 'POST');
-        const ready = await side.admin('/ready');
-        const failed = (await askAll(side, 10_000, paths('/', '/healthz'))).map(({ status, headers }) => ({
-          status,
-          failed: headers['x-envoy-immediate-health-check-fail'],
-        }));
-        await side.admin('/healthcheck/ok', 'POST');
-        return { first, fail, ready, failed, mended: statuses(await askAll(side, 10_000, paths('/healthz'))) };
-        // Envoy counts an answer on the cluster that the route names, ours on the one that gave it.
-      },
-      { unequalStats: /^cluster\.(both|second)\.upstream_rq_completed$/ },
-    );
+    const seen = await compare({ file: 'aggregate-health.yaml', applications: { 8001: {}, 8002: {} } }, async (side) => {
+      // The name of the cluster that checks expect, which is empty here, is not told by ours.
+      const first = (await askAll(side, 10_000, paths('/', '/healthz'))).map((seen) => {
+        const headers = Object.entries(seen.headers).filter(([name]) => name !== 'x-envoy-upstream-healthchecked-cluster');
+        return { ...seen, headers: Object.fromEntries(headers) };
+      });
+      const fail = await side.admin('/healthcheck/fail', 'POST');
+      const ready = await side.admin('/ready');
+      const failed = (await askAll(side, 10_000, paths('/', '/healthz'))).map(({ status, headers }) => ({
+        status,
+        failed: headers['x-envoy-immediate-health-check-fail'],
+      }));
+      await side.admin('/healthcheck/ok', 'POST');
+      return { first, fail, ready, failed, mended: statuses(await askAll(side, 10_000, paths('/healthz'))) };
+    });
 
     expect(applications(seen.first)[0]).toBe(8002);
     expect([seen.ready.status, seen.failed[1].status, seen.mended]).toEqual([503, 503, [200]]);

@@ -5,6 +5,7 @@ import { ManualClock } from '../../lib/clock.ts';
 import { localResponse } from '../../proxy/http1/error-response.ts';
 import { Client, listen, startProxy, startUpstream, statuses, talk, until } from './harness.ts';
 import type { Answer, Proxy, ProxyOptions, Upstream } from './harness.ts';
+import { getPath, HI } from './http1-setup.ts';
 
 let upstream: Upstream;
 let proxy: Proxy;
@@ -19,14 +20,11 @@ async function start(options: ProxyOptions = {}, answer?: Answer): Promise<void>
   proxy = await startProxy(upstream.port, options);
 }
 
-const get = (path: string, fields = ''): string => `GET ${path} HTTP/1.1\r\nHost: a\r\n${fields}\r\n`;
-const HI = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi';
-
 describe('messages one after the other', () => {
   test('case 20: bytes after a message with Connection: close are dropped', async () => {
     await start();
 
-    const { text, closed } = await talk(proxy.port, [`${get('/a', 'Connection: close\r\n')}${get('/b')}`]);
+    const { text, closed } = await talk(proxy.port, [`${getPath('/a', 'Connection: close\r\n')}${getPath('/b')}`]);
 
     expect(statuses(text)).toEqual([200]);
     expect(text).toContain('Connection: close\r\n');
@@ -36,7 +34,7 @@ describe('messages one after the other', () => {
 
   test('case 21: a thousand pipelined requests are answered in order, one upstream at a time', async () => {
     await start();
-    const all = Array.from({ length: 1_000 }, (_, i) => get(`/${i}`)).join('');
+    const all = Array.from({ length: 1_000 }, (_, i) => getPath(`/${i}`)).join('');
 
     const { text } = await talk(proxy.port, [all], { until: (so) => so.endsWith('/999'), withinMs: 5_000 });
 
@@ -48,7 +46,7 @@ describe('messages one after the other', () => {
     await start({ send: (request, reply) => reply.answered(localResponse(request, 200, request.path)) });
     const count = 5_000;
 
-    const { text } = await talk(proxy.port, [Array.from({ length: count }, (_, i) => get(`/${i}`)).join('')], {
+    const { text } = await talk(proxy.port, [Array.from({ length: count }, (_, i) => getPath(`/${i}`)).join('')], {
       until: (so) => so.endsWith(`/${count - 1}`),
       withinMs: 10_000,
     });
@@ -60,8 +58,8 @@ describe('messages one after the other', () => {
   test('case 21: what is sent ahead of a slow answer is bounded', async () => {
     await start({}, () => undefined);
     const client = new Client(proxy.port);
-    client.write(get('/slow'));
-    const block = get(`/${'x'.repeat(1_000)}`).repeat(64);
+    client.write(getPath('/slow'));
+    const block = getPath(`/${'x'.repeat(1_000)}`).repeat(64);
 
     for (let i = 0; i < 300; i++) client.write(block);
     await until('the first request is under way', () => upstream.requests.length === 1);
@@ -77,7 +75,7 @@ describe('messages one after the other', () => {
     const client = new Client(proxy.port);
     client.socket.pause();
 
-    client.write(get('/').repeat(8_000));
+    client.write(getPath('/').repeat(8_000));
     // 64 MB of answers, of which the kernel's buffers at both ends take a few.
     let before = -1;
     while (before !== upstream.requests.length) {
@@ -93,7 +91,7 @@ describe('messages one after the other', () => {
   test('case 21: a bad second request does not touch the first answer', async () => {
     await start();
 
-    const { text, closed } = await talk(proxy.port, [`${get('/first')}GET / HTTP/9.9\r\n\r\n`]);
+    const { text, closed } = await talk(proxy.port, [`${getPath('/first')}GET / HTTP/9.9\r\n\r\n`]);
 
     expect(statuses(text)).toEqual([200, 505]);
     expect(text).toContain('\r\n\r\n/firstHTTP/1.1 505');
@@ -103,7 +101,7 @@ describe('messages one after the other', () => {
   test('all pipelined requests are answered to a client that has ended its side', async () => {
     await start();
 
-    const { text, closed } = await talk(proxy.port, [get('/a') + get('/b') + get('/c')], { end: true });
+    const { text, closed } = await talk(proxy.port, [getPath('/a') + getPath('/b') + getPath('/c')], { end: true });
 
     expect(statuses(text)).toEqual([200, 200, 200]);
     expect(text).toContain('Connection: close\r\n');
@@ -113,7 +111,7 @@ describe('messages one after the other', () => {
   test('max requests per connection ends it on both sides', async () => {
     await start({ settings: { maxRequestsPerConnection: 2 }, pool: { client: { maxRequestsPerConnection: 1 } } });
 
-    const { text, closed } = await talk(proxy.port, [get('/a') + get('/b') + get('/c')]);
+    const { text, closed } = await talk(proxy.port, [getPath('/a') + getPath('/b') + getPath('/c')]);
 
     expect(statuses(text)).toEqual([200, 200]);
     expect(closed).toBe(true);
@@ -203,7 +201,9 @@ describe('reuse of upstream connections', () => {
   test('case 49: a GET on a connection that was closed meanwhile is sent once more on a fresh one', async () => {
     await start({}, racing());
 
-    const { text } = await talk(proxy.port, [get('/a') + get('/b')], { until: (so) => statuses(so).length === 2 && so.endsWith('hi') });
+    const { text } = await talk(proxy.port, [getPath('/a') + getPath('/b')], {
+      until: (so) => statuses(so).length === 2 && so.endsWith('hi'),
+    });
 
     expect(statuses(text)).toEqual([200, 200]);
     expect(upstream.connections).toBe(2);
@@ -212,7 +212,7 @@ describe('reuse of upstream connections', () => {
   test('case 49 and T9: a POST is not sent twice', async () => {
     await start({}, racing());
 
-    const { text } = await talk(proxy.port, [`${get('/a')}POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx`], {
+    const { text } = await talk(proxy.port, [`${getPath('/a')}POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx`], {
       until: (so) => statuses(so).length === 2 && so.endsWith('\n'),
     });
 
@@ -223,7 +223,7 @@ describe('reuse of upstream connections', () => {
   test('case 49: a first request on a fresh connection is not sent twice either', async () => {
     await start({}, (_request, socket) => void socket.destroy() as undefined);
 
-    const { text } = await talk(proxy.port, [get('/a')], { until: (so) => so.endsWith('\n') });
+    const { text } = await talk(proxy.port, [getPath('/a')], { until: (so) => so.endsWith('\n') });
 
     expect(statuses(text)).toEqual([503]);
     expect(upstream.requests).toHaveLength(1);
@@ -234,14 +234,14 @@ describe('reuse of upstream connections', () => {
     await start({ clock }, (request) =>
       request.head.startsWith('GET /long') ? 'HTTP/1.1 200 OK\r\nKeep-Alive: timeout=20\r\nContent-Length: 2\r\n\r\nhi' : HI,
     );
-    await talk(proxy.port, [get('/')], { until: (so) => so.endsWith('hi') });
+    await talk(proxy.port, [getPath('/')], { until: (so) => so.endsWith('hi') });
     expect(proxy.pool.idle).toBe(1);
     clock.advance(2_400);
     expect(proxy.pool.idle).toBe(1);
     clock.advance(800);
     expect(proxy.pool.idle).toBe(0);
 
-    await talk(proxy.port, [get('/long')], { until: (so) => so.endsWith('hi') });
+    await talk(proxy.port, [getPath('/long')], { until: (so) => so.endsWith('hi') });
     clock.advance(18_000);
     expect(proxy.pool.idle).toBe(1);
     clock.advance(1_400);
@@ -335,9 +335,9 @@ describe('drain (L2)', () => {
       return undefined;
     });
     const client = new Client(proxy.port);
-    client.write(get('/a'));
+    client.write(getPath('/a'));
     await until('it is answered', () => client.text.endsWith('hi'));
-    client.write(get('/slow'));
+    client.write(getPath('/slow'));
     await until('it is under way', () => answer !== undefined);
 
     for (const served of proxy.served) served.drain();
@@ -351,7 +351,7 @@ describe('drain (L2)', () => {
     const clock = new ManualClock();
     await start({ clock });
     const client = new Client(proxy.port);
-    client.write(get('/a'));
+    client.write(getPath('/a'));
     await until('it is answered', () => client.text.endsWith('/a'));
 
     for (const served of proxy.served) served.drain();
@@ -363,11 +363,11 @@ describe('drain (L2)', () => {
 
   test('a draining pool refuses, and closes what is idle', async () => {
     await start();
-    await talk(proxy.port, [get('/a')], { until: (so) => so.endsWith('/a') });
+    await talk(proxy.port, [getPath('/a')], { until: (so) => so.endsWith('/a') });
     proxy.pool.drain();
     expect(proxy.pool.idle).toBe(0);
 
-    const { text } = await talk(proxy.port, [get('/b')], { until: (so) => so.endsWith('\n') });
+    const { text } = await talk(proxy.port, [getPath('/b')], { until: (so) => so.endsWith('\n') });
 
     expect(statuses(text)).toEqual([503]);
   });

@@ -1,34 +1,18 @@
 /** The catalogue's request cases variant by variant: every byte, name and place that a case speaks of, and inputs of the same kind that it does not list. */
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { cut, startProxy, startUpstream, statuses, talk } from './harness.ts';
+import { describe, expect, test } from '@jest/globals';
+import { cut, statuses, talk } from './harness.ts';
 import type { Proxy, Upstream } from './harness.ts';
+import { get, HOST, onePair, post, PROBE } from './http1-setup.ts';
 import { understood } from './parsers.ts';
 
 let upstream: Upstream;
 let proxy: Proxy;
 
-beforeAll(async () => {
-  upstream = await startUpstream();
-  proxy = await startProxy(upstream.port, { settings: { upgradeTypes: ['websocket'] } });
-});
+onePair({ settings: { upgradeTypes: ['websocket'] } }, (pair) => ({ upstream, proxy } = pair));
 
-afterAll(async () => {
-  await proxy.close();
-  await upstream.close();
-});
-
-beforeEach(() => {
-  upstream.bytes = '';
-  upstream.requests.length = proxy.requests.length = proxy.rejected.length = 0;
-});
-
-const PROBE = 'GET /probe HTTP/1.1\r\nHost: probe\r\n\r\n';
-const H = 'Host: a\r\n';
 const CHUNKED = 'Transfer-Encoding: chunked\r\n';
 
-const post = (fields: string, body = ''): string => `POST / HTTP/1.1\r\n${H}${fields}\r\n${body}`;
-const get = (fields: string): string => `GET / HTTP/1.1\r\n${H}${fields}\r\n`;
-const target = (text: string): string => `GET ${text} HTTP/1.1\r\n${H}\r\n`;
+const target = (text: string): string => `GET ${text} HTTP/1.1\r\n${HOST}\r\n`;
 const host = (text: string): string => `GET / HTTP/1.1\r\nHost: ${text}\r\n\r\n`;
 const chunked = (body: string): string => post(CHUNKED, body);
 const LAST = '0\r\n\r\n';
@@ -56,8 +40,8 @@ const REFUSED: readonly Group[] = [
       post('Content-Length: 5\r\ntransfer-encoding: CHUNKED\r\n', LAST),
       post('Content-Length: 5\r\nTransfer-Encoding: identity\r\n', 'hello'),
       post('Content-Length: 5\r\nTransfer-Encoding:\r\n', 'hello'),
-      `GET / HTTP/1.1\r\nContent-Length: 5\r\n${H}${CHUNKED}\r\n${LAST}`,
-      `POST / HTTP/1.0\r\n${H}Content-Length: 5\r\n${CHUNKED}\r\n${LAST}`,
+      `GET / HTTP/1.1\r\nContent-Length: 5\r\n${HOST}${CHUNKED}\r\n${LAST}`,
+      `POST / HTTP/1.0\r\n${HOST}Content-Length: 5\r\n${CHUNKED}\r\n${LAST}`,
     ],
   },
   {
@@ -131,7 +115,7 @@ const REFUSED: readonly Group[] = [
     if (name.includes('-')) variants.push(...[...ODD, '_'].map((char) => `${name.replace('-', char)}: ${value}`));
     return {
       name: `cases 5 and 17: ${name} with an odd byte before, in, after its name`,
-      variants: variants.flatMap((variant) => [post(`${variant}\r\n`, LAST), `POST / HTTP/1.1\r\n${variant}\r\n${H}\r\n${LAST}`]),
+      variants: variants.flatMap((variant) => [post(`${variant}\r\n`, LAST), `POST / HTTP/1.1\r\n${variant}\r\n${HOST}\r\n${LAST}`]),
     };
   }),
   {
@@ -146,7 +130,7 @@ const REFUSED: readonly Group[] = [
   {
     name: 'case 6: Transfer-Encoding in HTTP/1.0',
     variants: ['', 'Connection: keep-alive\r\n', 'Connection: close\r\n'].flatMap((connection) =>
-      ['chunked', 'identity', 'gzip'].map((value) => `POST / HTTP/1.0\r\n${H}${connection}Transfer-Encoding: ${value}\r\n\r\n${LAST}`),
+      ['chunked', 'identity', 'gzip'].map((value) => `POST / HTTP/1.0\r\n${HOST}${connection}Transfer-Encoding: ${value}\r\n\r\n${LAST}`),
     ),
   },
   {
@@ -345,10 +329,10 @@ const REFUSED: readonly Group[] = [
       .concat(
         `GET / HTTP/1.1\r\nHost:\r\n a\r\n\r\n`,
         `GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n`,
-        `GET / HTTP/1.1\r\n ${H}\r\n`,
-        `GET / HTTP/1.1\r\n \r\n${H}\r\n`,
-        `GET / HTTP/1.1\r\n\t${H}\r\n`,
-        `GET /\r\n HTTP/1.1\r\n${H}\r\n`,
+        `GET / HTTP/1.1\r\n ${HOST}\r\n`,
+        `GET / HTTP/1.1\r\n \r\n${HOST}\r\n`,
+        `GET / HTTP/1.1\r\n\t${HOST}\r\n`,
+        `GET /\r\n HTTP/1.1\r\n${HOST}\r\n`,
       ),
   },
   {
@@ -358,7 +342,7 @@ const REFUSED: readonly Group[] = [
         (line) => [
           post(`${space}${line}\r\n`, 'hello'),
           post(`${line.replace(':', `${space}:`)}\r\n`, 'hello'),
-          `POST / HTTP/1.1\r\n${space}${line}\r\n${H}\r\nhello`,
+          `POST / HTTP/1.1\r\n${space}${line}\r\n${HOST}\r\nhello`,
         ],
       ),
     ),
@@ -448,9 +432,9 @@ const REFUSED: readonly Group[] = [
       get('host: a\r\n'),
       get('HOST: b\r\n'),
       get('X: y\r\nHost:\r\n'),
-      `GET / HTTP/1.1\r\nHost:\r\n${H}\r\n`,
-      `GET http://a/ HTTP/1.1\r\n${H}${H}\r\n`,
-      `GET / HTTP/1.0\r\n${H}${H}\r\n`,
+      `GET / HTTP/1.1\r\nHost:\r\n${HOST}\r\n`,
+      `GET http://a/ HTTP/1.1\r\n${HOST}${HOST}\r\n`,
+      `GET / HTTP/1.0\r\n${HOST}${HOST}\r\n`,
       `GET / HTTP/1.0\r\nHost: a,b\r\n\r\n`,
       'GET / HTTP/1.0\r\n\r\n',
     ],
@@ -476,10 +460,10 @@ const REFUSED: readonly Group[] = [
   {
     name: 'case 25: authority and asterisk form where they do not belong',
     variants: ['a:80', 'a', '*', '*/', '**', '*?x', 'x', '?x', ';x', '.', '..', '../x', '%2f', '[::1]:80'].map(target).concat(
-      ['POST', 'HEAD', 'options'].map((method) => `${method} * HTTP/1.1\r\n${H}\r\n`),
-      ['*?x', '**', 'a:80'].map((text) => `OPTIONS ${text} HTTP/1.1\r\n${H}\r\n`),
+      ['POST', 'HEAD', 'options'].map((method) => `${method} * HTTP/1.1\r\n${HOST}\r\n`),
+      ['*?x', '**', 'a:80'].map((text) => `OPTIONS ${text} HTTP/1.1\r\n${HOST}\r\n`),
       ['a:443', 'a', '/', '*', 'http://a:443/', 'u@a:443', 'a:0', 'a:65536', 'a:443/x', ':443', '[::1]', 'a:443#'].map(
-        (text) => `CONNECT ${text} HTTP/1.1\r\n${H}\r\n`,
+        (text) => `CONNECT ${text} HTTP/1.1\r\n${HOST}\r\n`,
       ),
     ),
   },
@@ -515,7 +499,7 @@ const REFUSED: readonly Group[] = [
       '\xc7ET',
       'GE\0T',
       'GET\x7f',
-    ].map((method) => `${method} / HTTP/1.1\r\n${H}\r\n`),
+    ].map((method) => `${method} / HTTP/1.1\r\n${HOST}\r\n`),
   },
   {
     name: 'case 29: versions that are none',
@@ -540,14 +524,14 @@ const REFUSED: readonly Group[] = [
       '\xa0HTTP/1.1',
       '',
     ]
-      .map((version) => `GET / ${version}\r\n${H}\r\n`)
+      .map((version) => `GET / ${version}\r\n${HOST}\r\n`)
       .concat(
         'GET /\r\n',
         'GET /\r\n\r\n',
         'GET\r\n\r\n',
         '/ HTTP/1.1\r\n\r\n',
         'HTTP/1.1 200 OK\r\n\r\n',
-        `GET / HTTP/1.1 HTTP/1.1\r\n${H}\r\n`,
+        `GET / HTTP/1.1 HTTP/1.1\r\n${HOST}\r\n`,
       ),
   },
   {
@@ -569,7 +553,7 @@ const REFUSED: readonly Group[] = [
       target(`/${'a'.repeat(8_192)}`),
       target(`/?${'a'.repeat(65_536)}`),
       target(`http://a/${'a'.repeat(8_192)}`),
-      `${'G'.repeat(9_000)} / HTTP/1.1\r\n${H}\r\n`,
+      `${'G'.repeat(9_000)} / HTTP/1.1\r\n${HOST}\r\n`,
       get(`X: ${'a'.repeat(61_440)}\r\n`),
       get(`${'a'.repeat(61_440)}: x\r\n`),
       get(`X: ${' '.repeat(61_440)}y\r\n`),
@@ -688,15 +672,15 @@ const FORWARDED: readonly { readonly name: string; readonly variants: readonly F
     name: 'case 9: a body on methods that rarely have one is framed and read',
     variants: ['GET', 'HEAD', 'OPTIONS', 'DELETE', 'TRACE', 'PROPFIND', 'FOO'].flatMap((method): Forwarded[] => [
       [
-        `${method} / HTTP/1.1\r\n${H}Content-Length: 37\r\n\r\n${PROBE}`.replace('37', String(PROBE.length)),
+        `${method} / HTTP/1.1\r\n${HOST}Content-Length: 37\r\n\r\n${PROBE}`.replace('37', String(PROBE.length)),
         `${method} / HTTP/1.1\r\nHost: a\r\nContent-Length: ${PROBE.length}\r\n\r\n${PROBE}`,
       ],
       [
-        `${method} / HTTP/1.1\r\n${H}${CHUNKED}\r\n5\r\nhello\r\n${LAST}`,
+        `${method} / HTTP/1.1\r\n${HOST}${CHUNKED}\r\n5\r\nhello\r\n${LAST}`,
         `${method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello`,
       ],
       [
-        `${method} / HTTP/1.1\r\n${H}Content-Length: 0\r\n\r\n`,
+        `${method} / HTTP/1.1\r\n${HOST}Content-Length: 0\r\n\r\n`,
         `${method} / HTTP/1.1\r\nHost: a\r\n${['GET', 'HEAD', 'DELETE', 'TRACE'].includes(method) ? '' : 'Content-Length: 0\r\n'}\r\n`,
       ],
     ]),
@@ -787,8 +771,8 @@ const FORWARDED: readonly { readonly name: string; readonly variants: readonly F
       [target('http://b//c/d'), `GET /c/d HTTP/1.1\r\nHost: b\r\n\r\n`],
       [target('http://b?@c/'), `GET /?@c/ HTTP/1.1\r\nHost: b\r\n\r\n`],
       [target('http://a'), `${HEAD}\r\n`],
-      [`OPTIONS http://b HTTP/1.1\r\n${H}\r\n`, 'OPTIONS * HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\n\r\n'],
-      [`OPTIONS http://b/ HTTP/1.1\r\n${H}\r\n`, 'OPTIONS / HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\n\r\n'],
+      [`OPTIONS http://b HTTP/1.1\r\n${HOST}\r\n`, 'OPTIONS * HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\n\r\n'],
+      [`OPTIONS http://b/ HTTP/1.1\r\n${HOST}\r\n`, 'OPTIONS / HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\n\r\n'],
     ],
   },
   {
@@ -846,7 +830,7 @@ const FORWARDED: readonly { readonly name: string; readonly variants: readonly F
   {
     name: 'case 28: any token is a method, and case matters',
     variants: ['FOO', 'M-SEARCH', 'get', 'Get', 'QUERY', 'PURGE', 'PRI', "!#$%&'*+-.^_`|~1", 'CHUNKED', 'A'.repeat(50)].map(
-      (method): Forwarded => [`${method} / HTTP/1.1\r\n${H}\r\n`, `${method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n`],
+      (method): Forwarded => [`${method} / HTTP/1.1\r\n${HOST}\r\n`, `${method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n`],
     ),
   },
   {

@@ -1,33 +1,14 @@
 /** Every request of the catalogue of bad inputs that concerns HTTP/1.1: refused with zero bytes upstream, or forwarded in canonical form. */
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { cut, startProxy, startUpstream, statuses, talk } from './harness.ts';
+import { describe, expect, test } from '@jest/globals';
+import { cut, statuses, talk } from './harness.ts';
 import type { Proxy, Upstream } from './harness.ts';
+import { get, HOST, onePair, post, PROBE } from './http1-setup.ts';
 
 let upstream: Upstream;
 let proxy: Proxy;
 
-beforeAll(async () => {
-  upstream = await startUpstream();
-  proxy = await startProxy(upstream.port, { settings: { upgradeTypes: ['websocket'] } });
-});
+onePair({ settings: { upgradeTypes: ['websocket'] } }, (pair) => ({ upstream, proxy } = pair));
 
-afterAll(async () => {
-  await proxy.close();
-  await upstream.close();
-});
-
-beforeEach(() => {
-  upstream.bytes = '';
-  upstream.requests.length = 0;
-  proxy.rejected.length = 0;
-});
-
-const PROBE = 'GET /probe HTTP/1.1\r\nHost: probe\r\n\r\n';
-const H = 'Host: a\r\n';
-
-/** A request with a body that `fields` frame, as an attacker would send it. */
-const post = (fields: string, body = ''): string => `POST / HTTP/1.1\r\n${H}${fields}\r\n${body}`;
-const get = (fields: string): string => `GET / HTTP/1.1\r\n${H}${fields}\r\n`;
 const chunked = (body: string): string => post('Transfer-Encoding: chunked\r\n', body);
 
 type Refused = readonly [number: string, name: string, bytes: string, statuses?: readonly number[]];
@@ -52,7 +33,7 @@ const REFUSED: readonly Refused[] = [
   ]),
   ['5', 'an underscore in Transfer_Encoding', post('Transfer_Encoding: chunked\r\n', '0\r\n\r\n')],
   ['5', 'an underscore in Content_Length', post('Content_Length: 5\r\n', '0\r\n\r\n')],
-  ['6', 'chunked in HTTP/1.0', `POST / HTTP/1.0\r\n${H}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n`],
+  ['6', 'chunked in HTTP/1.0', `POST / HTTP/1.0\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n`],
   ['7', 'two lengths that differ', post('Content-Length: 5\r\nContent-Length: 6\r\n', 'helloo')],
   ['7', 'two lengths that agree', post('Content-Length: 5\r\nContent-Length: 5\r\n', 'hello')],
   ['7', 'a list of lengths', post('Content-Length: 5, 5\r\n', 'hello')],
@@ -93,7 +74,7 @@ const REFUSED: readonly Refused[] = [
   ['13', 'a chunk extension after CR', chunked('5;a\rb\r\nhello\r\n0\r\n\r\n')],
   ['14', 'a chunk extension of 20 KB', chunked(`5;${'a'.repeat(20_000)}\r\nhello\r\n0\r\n\r\n`), [413]],
   ['14', 'many one-byte chunks with extensions', chunked(`${`1;${'a'.repeat(60)}\r\nx\r\n`.repeat(600)}0\r\n\r\n`), [413]],
-  ['15', 'LF as the end of the request line', `GET / HTTP/1.1\n${H}\r\n`],
+  ['15', 'LF as the end of the request line', `GET / HTTP/1.1\n${HOST}\r\n`],
   ['15', 'LF as the end of a field', `GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n`],
   ['15', 'LF as the end of the head', `GET / HTTP/1.1\r\nHost: a\r\nX: y\n\n`],
   ['15', 'LF everywhere', `GET / HTTP/1.1\nHost: a\n\n`],
@@ -103,7 +84,7 @@ const REFUSED: readonly Refused[] = [
   ['16', 'a folded field', get('X: a\r\n b\r\n')],
   ['16', 'a folded Transfer-Encoding', post('Transfer-Encoding:\r\n chunked\r\n', '0\r\n\r\n')],
   ['16', 'a folded Transfer-Encoding with tab', post('Transfer-Encoding: \r\n\tchunked\r\n', '0\r\n\r\n')],
-  ['16', 'a folded first field', `GET / HTTP/1.1\r\n X: a\r\n${H}\r\n`],
+  ['16', 'a folded first field', `GET / HTTP/1.1\r\n X: a\r\n${HOST}\r\n`],
   ['17', 'a space before the colon', get('X : y\r\n')],
   ['17', 'a tab before the colon', get('X\t: y\r\n')],
   ['17', 'a space before the first field', `GET / HTTP/1.1\r\n Host: a\r\n\r\n`],
@@ -116,9 +97,9 @@ const REFUSED: readonly Refused[] = [
   ['18', 'a line without a colon', get('X\r\n')],
   ['18', 'a name with a bracket', get('X(Y): z\r\n')],
   ['18', 'a name with a byte above 0x7F', get('X\xe9: z\r\n')],
-  ['19', 'a space before the request line', ` GET / HTTP/1.1\r\n${H}\r\n`],
-  ['19', 'two empty lines before the request line', `\r\n\r\nGET / HTTP/1.1\r\n${H}\r\n`],
-  ['19', 'LF before the request line', `\nGET / HTTP/1.1\r\n${H}\r\n`],
+  ['19', 'a space before the request line', ` GET / HTTP/1.1\r\n${HOST}\r\n`],
+  ['19', 'two empty lines before the request line', `\r\n\r\nGET / HTTP/1.1\r\n${HOST}\r\n`],
+  ['19', 'LF before the request line', `\nGET / HTTP/1.1\r\n${HOST}\r\n`],
   ['23', 'no Host', 'GET / HTTP/1.1\r\nX: y\r\n\r\n'],
   ['23', 'no field at all', 'GET / HTTP/1.1\r\n\r\n'],
   ['23', 'two Hosts that agree', get('Host: a\r\n')],
@@ -145,39 +126,39 @@ const REFUSED: readonly Refused[] = [
     ':80',
     'a%00',
   ].map((host): Refused => ['23', `Host ${JSON.stringify(host)}`, `GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`]),
-  ['24', 'an absolute form with another scheme', `GET ftp://b/ HTTP/1.1\r\n${H}\r\n`],
-  ['24', 'an absolute form with userinfo', `GET http://u@b/ HTTP/1.1\r\n${H}\r\n`],
-  ['24', 'an absolute form without a host', `GET http:///x HTTP/1.1\r\n${H}\r\n`],
-  ['25', 'authority form without CONNECT', `GET a:80 HTTP/1.1\r\n${H}\r\n`],
-  ['25', '* without OPTIONS', `GET * HTTP/1.1\r\n${H}\r\n`],
+  ['24', 'an absolute form with another scheme', `GET ftp://b/ HTTP/1.1\r\n${HOST}\r\n`],
+  ['24', 'an absolute form with userinfo', `GET http://u@b/ HTTP/1.1\r\n${HOST}\r\n`],
+  ['24', 'an absolute form without a host', `GET http:///x HTTP/1.1\r\n${HOST}\r\n`],
+  ['25', 'authority form without CONNECT', `GET a:80 HTTP/1.1\r\n${HOST}\r\n`],
+  ['25', '* without OPTIONS', `GET * HTTP/1.1\r\n${HOST}\r\n`],
   ['25', 'CONNECT where it is not allowed', 'CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n'],
   ['25', 'CONNECT with a path', 'CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n'],
-  ['25', 'a path without a slash', `GET x HTTP/1.1\r\n${H}\r\n`],
-  ['26', 'a fragment', `GET /a#b HTTP/1.1\r\n${H}\r\n`],
-  ['26', 'a space in the target', `GET /a b HTTP/1.1\r\n${H}\r\n`],
-  ['26', 'a byte above 0x7F in the target', `GET /\xe9 HTTP/1.1\r\n${H}\r\n`],
-  ['26', 'NUL in the target', `GET /\0 HTTP/1.1\r\n${H}\r\n`],
-  ['26', 'a backslash in the target', `GET /a\\b HTTP/1.1\r\n${H}\r\n`],
-  ['26', 'an encoded NUL', `GET /%00 HTTP/1.1\r\n${H}\r\n`],
-  ['26', 'a percent sign and no digits', `GET /%zz HTTP/1.1\r\n${H}\r\n`],
-  ['26', 'a percent sign and one digit', `GET /%2 HTTP/1.1\r\n${H}\r\n`],
-  ['26', 'a broken percent sign in the query', `GET /?%2 HTTP/1.1\r\n${H}\r\n`],
-  ['27', 'an escaped slash', `GET /a%2fb HTTP/1.1\r\n${H}\r\n`],
-  ['27', 'an escaped backslash', `GET /a%5Cb HTTP/1.1\r\n${H}\r\n`],
-  ['27', 'a dot segment with a parameter', `GET /a/..;/b HTTP/1.1\r\n${H}\r\n`],
+  ['25', 'a path without a slash', `GET x HTTP/1.1\r\n${HOST}\r\n`],
+  ['26', 'a fragment', `GET /a#b HTTP/1.1\r\n${HOST}\r\n`],
+  ['26', 'a space in the target', `GET /a b HTTP/1.1\r\n${HOST}\r\n`],
+  ['26', 'a byte above 0x7F in the target', `GET /\xe9 HTTP/1.1\r\n${HOST}\r\n`],
+  ['26', 'NUL in the target', `GET /\0 HTTP/1.1\r\n${HOST}\r\n`],
+  ['26', 'a backslash in the target', `GET /a\\b HTTP/1.1\r\n${HOST}\r\n`],
+  ['26', 'an encoded NUL', `GET /%00 HTTP/1.1\r\n${HOST}\r\n`],
+  ['26', 'a percent sign and no digits', `GET /%zz HTTP/1.1\r\n${HOST}\r\n`],
+  ['26', 'a percent sign and one digit', `GET /%2 HTTP/1.1\r\n${HOST}\r\n`],
+  ['26', 'a broken percent sign in the query', `GET /?%2 HTTP/1.1\r\n${HOST}\r\n`],
+  ['27', 'an escaped slash', `GET /a%2fb HTTP/1.1\r\n${HOST}\r\n`],
+  ['27', 'an escaped backslash', `GET /a%5Cb HTTP/1.1\r\n${HOST}\r\n`],
+  ['27', 'a dot segment with a parameter', `GET /a/..;/b HTTP/1.1\r\n${HOST}\r\n`],
   ['29', 'no version', 'GET /\r\n\r\n'],
-  ['29', 'HTTP/0.9', `GET / HTTP/0.9\r\n${H}\r\n`, [505]],
-  ['29', 'HTTP/2.0', `GET / HTTP/2.0\r\n${H}\r\n`, [505]],
-  ['29', 'HTTP/1.2', `GET / HTTP/1.2\r\n${H}\r\n`, [505]],
-  ['29', 'HTTP/1.32', `GET / HTTP/1.32\r\n${H}\r\n`],
-  ['29', 'CRs in the version', `GET / HTTP/\r\r1.1\r\n${H}\r\n`],
-  ['29', 'http/1.1', `GET / http/1.1\r\n${H}\r\n`],
-  ['29', 'two spaces before the version', `GET /  HTTP/1.1\r\n${H}\r\n`],
-  ['29', 'a space after the version', `GET / HTTP/1.1 \r\n${H}\r\n`],
-  ['29', 'a tab between the words', `GET\t/ HTTP/1.1\r\n${H}\r\n`],
+  ['29', 'HTTP/0.9', `GET / HTTP/0.9\r\n${HOST}\r\n`, [505]],
+  ['29', 'HTTP/2.0', `GET / HTTP/2.0\r\n${HOST}\r\n`, [505]],
+  ['29', 'HTTP/1.2', `GET / HTTP/1.2\r\n${HOST}\r\n`, [505]],
+  ['29', 'HTTP/1.32', `GET / HTTP/1.32\r\n${HOST}\r\n`],
+  ['29', 'CRs in the version', `GET / HTTP/\r\r1.1\r\n${HOST}\r\n`],
+  ['29', 'http/1.1', `GET / http/1.1\r\n${HOST}\r\n`],
+  ['29', 'two spaces before the version', `GET /  HTTP/1.1\r\n${HOST}\r\n`],
+  ['29', 'a space after the version', `GET / HTTP/1.1 \r\n${HOST}\r\n`],
+  ['29', 'a tab between the words', `GET\t/ HTTP/1.1\r\n${HOST}\r\n`],
   ['30', 'the preface of HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', [400, 505]],
-  ['31', 'a URI of 64 KiB', `GET /${'a'.repeat(65_536)} HTTP/1.1\r\n${H}\r\n`, [414]],
-  ['31', 'a URI of 9 KiB', `GET /${'a'.repeat(9_216)} HTTP/1.1\r\n${H}\r\n`, [414]],
+  ['31', 'a URI of 64 KiB', `GET /${'a'.repeat(65_536)} HTTP/1.1\r\n${HOST}\r\n`, [414]],
+  ['31', 'a URI of 9 KiB', `GET /${'a'.repeat(9_216)} HTTP/1.1\r\n${HOST}\r\n`, [414]],
   ['31', 'a head of 70 KiB', get(`X: ${'a'.repeat(70_000)}\r\n`), [431]],
   ['31', '101 fields', get('X: y\r\n'.repeat(100)), [431]],
   ['32', '1,100 fields with one that a policy reads last', get(`${'X: y\r\n'.repeat(1_100)}Authorization: z\r\n`), [431]],
@@ -224,13 +205,13 @@ const FORWARDED: readonly Forwarded[] = [
   [
     '9',
     'a body on OPTIONS',
-    `OPTIONS / HTTP/1.1\r\n${H}Content-Length: 5\r\n\r\nhello`,
+    `OPTIONS / HTTP/1.1\r\n${HOST}Content-Length: 5\r\n\r\nhello`,
     'OPTIONS / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello',
   ],
   [
     '9',
     'a body on HEAD',
-    `HEAD / HTTP/1.1\r\n${H}Content-Length: 5\r\n\r\nhello`,
+    `HEAD / HTTP/1.1\r\n${HOST}Content-Length: 5\r\n\r\nhello`,
     'HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello',
   ],
   [
@@ -274,20 +255,30 @@ const FORWARDED: readonly Forwarded[] = [
   ],
   ['23', 'a Host with a port', 'GET / HTTP/1.1\r\nhost:a.b-c:65535\r\n\r\n', 'GET / HTTP/1.1\r\nHost: a.b-c:65535\r\n\r\n'],
   ['23', 'an IPv6 Host', 'GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n', 'GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n'],
-  ['24', 'an absolute form, whose authority wins', `GET http://b:81/x?y HTTP/1.1\r\n${H}\r\n`, 'GET /x?y HTTP/1.1\r\nHost: b:81\r\n\r\n'],
-  ['24', 'an absolute form without a path', `GET HTTP://b HTTP/1.1\r\n${H}\r\n`, 'GET / HTTP/1.1\r\nHost: b\r\n\r\n'],
-  ['24', 'an absolute form with a query alone', `GET http://b?x=/y HTTP/1.1\r\n${H}\r\n`, 'GET /?x=/y HTTP/1.1\r\nHost: b\r\n\r\n'],
-  ['25', 'OPTIONS *', `OPTIONS * HTTP/1.1\r\n${H}\r\n`, 'OPTIONS * HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n'],
-  ['27', 'dot segments', `GET /a/../b/./c HTTP/1.1\r\n${H}\r\n`, 'GET /b/c HTTP/1.1\r\nHost: a\r\n\r\n'],
-  ['27', 'encoded dot segments', `GET /a/%2e%2E/b HTTP/1.1\r\n${H}\r\n`, 'GET /b HTTP/1.1\r\nHost: a\r\n\r\n'],
-  ['27', 'dot segments above the root', `GET /../../etc HTTP/1.1\r\n${H}\r\n`, 'GET /etc HTTP/1.1\r\nHost: a\r\n\r\n'],
-  ['27', 'double slashes', `GET //a///b// HTTP/1.1\r\n${H}\r\n`, 'GET /a/b/ HTTP/1.1\r\nHost: a\r\n\r\n'],
-  ['27', 'double encoding', `GET /a%252fb HTTP/1.1\r\n${H}\r\n`, 'GET /a%252fb HTTP/1.1\r\nHost: a\r\n\r\n'],
-  ['27', 'encoded letters', `GET /%61dmin HTTP/1.1\r\n${H}\r\n`, 'GET /admin HTTP/1.1\r\nHost: a\r\n\r\n'],
-  ['27', 'dots and slashes in the query', `GET /a?b=/../c//d%2f HTTP/1.1\r\n${H}\r\n`, 'GET /a?b=/../c//d%2f HTTP/1.1\r\nHost: a\r\n\r\n'],
-  ['28', 'an unknown method', `M-SEARCH / HTTP/1.1\r\n${H}\r\n`, 'M-SEARCH / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n'],
-  ['28', 'a method in lower case', `get / HTTP/1.1\r\n${H}\r\n`, 'get / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n'],
-  ['31', 'a URI of 8 KiB', `GET /${'a'.repeat(8_191)} HTTP/1.1\r\n${H}\r\n`, `GET /${'a'.repeat(8_191)} HTTP/1.1\r\nHost: a\r\n\r\n`],
+  [
+    '24',
+    'an absolute form, whose authority wins',
+    `GET http://b:81/x?y HTTP/1.1\r\n${HOST}\r\n`,
+    'GET /x?y HTTP/1.1\r\nHost: b:81\r\n\r\n',
+  ],
+  ['24', 'an absolute form without a path', `GET HTTP://b HTTP/1.1\r\n${HOST}\r\n`, 'GET / HTTP/1.1\r\nHost: b\r\n\r\n'],
+  ['24', 'an absolute form with a query alone', `GET http://b?x=/y HTTP/1.1\r\n${HOST}\r\n`, 'GET /?x=/y HTTP/1.1\r\nHost: b\r\n\r\n'],
+  ['25', 'OPTIONS *', `OPTIONS * HTTP/1.1\r\n${HOST}\r\n`, 'OPTIONS * HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n'],
+  ['27', 'dot segments', `GET /a/../b/./c HTTP/1.1\r\n${HOST}\r\n`, 'GET /b/c HTTP/1.1\r\nHost: a\r\n\r\n'],
+  ['27', 'encoded dot segments', `GET /a/%2e%2E/b HTTP/1.1\r\n${HOST}\r\n`, 'GET /b HTTP/1.1\r\nHost: a\r\n\r\n'],
+  ['27', 'dot segments above the root', `GET /../../etc HTTP/1.1\r\n${HOST}\r\n`, 'GET /etc HTTP/1.1\r\nHost: a\r\n\r\n'],
+  ['27', 'double slashes', `GET //a///b// HTTP/1.1\r\n${HOST}\r\n`, 'GET /a/b/ HTTP/1.1\r\nHost: a\r\n\r\n'],
+  ['27', 'double encoding', `GET /a%252fb HTTP/1.1\r\n${HOST}\r\n`, 'GET /a%252fb HTTP/1.1\r\nHost: a\r\n\r\n'],
+  ['27', 'encoded letters', `GET /%61dmin HTTP/1.1\r\n${HOST}\r\n`, 'GET /admin HTTP/1.1\r\nHost: a\r\n\r\n'],
+  [
+    '27',
+    'dots and slashes in the query',
+    `GET /a?b=/../c//d%2f HTTP/1.1\r\n${HOST}\r\n`,
+    'GET /a?b=/../c//d%2f HTTP/1.1\r\nHost: a\r\n\r\n',
+  ],
+  ['28', 'an unknown method', `M-SEARCH / HTTP/1.1\r\n${HOST}\r\n`, 'M-SEARCH / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n'],
+  ['28', 'a method in lower case', `get / HTTP/1.1\r\n${HOST}\r\n`, 'get / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n'],
+  ['31', 'a URI of 8 KiB', `GET /${'a'.repeat(8_191)} HTTP/1.1\r\n${HOST}\r\n`, `GET /${'a'.repeat(8_191)} HTTP/1.1\r\nHost: a\r\n\r\n`],
   ['31', '100 fields', get('X: y\r\n'.repeat(99)), `${HEAD}${'X: y\r\n'.repeat(99)}\r\n`],
   [
     '34',

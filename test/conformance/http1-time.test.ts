@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { ManualClock } from '../../lib/clock.ts';
 import { Client, listen, startProxy, startUpstream, statuses, talk, until } from './harness.ts';
 import type { Answer, Proxy, ProxyOptions, Upstream } from './harness.ts';
+import { getPath, HI } from './http1-setup.ts';
 
 let upstream: Upstream;
 let proxy: Proxy;
@@ -16,9 +17,6 @@ async function start(options: ProxyOptions = {}, answer?: Answer): Promise<void>
   upstream = await startUpstream(answer);
   proxy = await startProxy(upstream.port, options);
 }
-
-const get = (path: string, fields = ''): string => `GET ${path} HTTP/1.1\r\nHost: a\r\n${fields}\r\n`;
-const HI = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi';
 
 describe('slow peers', () => {
   test('case 41: a head that does not come is answered with 408 and closed', async () => {
@@ -80,7 +78,7 @@ describe('slow peers', () => {
       Buffer.concat([Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n'), Buffer.alloc(50_000_000)]),
     );
     const client = new Client(proxy.port);
-    client.write(get('/'));
+    client.write(getPath('/'));
     await until('bytes flow', () => client.text.length > 0);
     client.socket.pause();
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -98,7 +96,7 @@ describe('slow peers', () => {
     const clock = new ManualClock();
     await start({ clock, settings: { streamIdleTimeoutMs: 60_000 } }, () => undefined);
     const client = new Client(proxy.port);
-    client.write(get('/'));
+    client.write(getPath('/'));
     await until('the upstream has it', () => upstream.requests.length === 1);
 
     clock.advance(60_400);
@@ -123,7 +121,7 @@ describe('slow peers', () => {
     const clock = new ManualClock();
     await start({ clock, settings: { idleTimeoutMs: 30_000 } });
     const client = new Client(proxy.port);
-    client.write(get('/'));
+    client.write(getPath('/'));
     await until('it is answered', () => client.text.endsWith('/'));
 
     clock.advance(29_000);
@@ -141,7 +139,7 @@ describe('closes in the middle', () => {
       answer = () => socket.write(HI);
       return undefined;
     });
-    const talked = talk(proxy.port, [get('/')], { end: true });
+    const talked = talk(proxy.port, [getPath('/')], { end: true });
     await until('the upstream has it', () => answer !== undefined);
     await new Promise((resolve) => setTimeout(resolve, 20));
     answer!();
@@ -168,7 +166,7 @@ describe('closes in the middle', () => {
     const early = when === 'before the answer';
     await start({}, () => (early ? undefined : 'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello'));
     const client = new Client(proxy.port);
-    client.write(get('/'));
+    client.write(getPath('/'));
     await until('it is under way', () => (early ? upstream.requests.length === 1 : client.text.endsWith('hello')));
 
     const started = performance.now();
@@ -233,7 +231,7 @@ describe('back-pressure', () => {
     const client = new Client(proxy.port);
     client.socket.removeAllListeners('data');
     client.socket.once('data', () => client.socket.pause());
-    client.write(get('/'));
+    client.write(getPath('/'));
     await until('it flows', () => written > 0);
     await new Promise((resolve) => setTimeout(resolve, 300));
     const stoodAt = written;

@@ -13,6 +13,8 @@ export type ClientStep =
   | readonly ['connect', Mode?]
   | readonly ['drop']
   | readonly ['subscribe', Type, ...string[]]
+  /** Subscribes, connects, and is heard to ask for just that, with its node: how most scripts begin. */
+  | readonly ['opened', Type, ...string[]]
   | readonly ['unsubscribe', Type, ...string[]]
   /** A response: its version and nonce are `nonce`; `a=1` is a resource, `-a` a removal, `a~1@9000` a heartbeat of version 1 with its time to live, `!EDS/a=1` one of another type, `?a|b` one without a body that has the alias b. */
   | readonly ['receive', Type, string, ...string[]]
@@ -67,6 +69,8 @@ class ClientPlayer {
         return this.#session.disconnected();
       case 'subscribe':
         return this.#session.subscribe(TYPES[step[1]], step.slice(2));
+      case 'opened':
+        return this.#opened(step[1], step.slice(2));
       case 'unsubscribe':
         return void this.#session.unsubscribe(TYPES[step[1]], step.slice(2));
       case 'receive':
@@ -90,6 +94,16 @@ class ClientPlayer {
       case 'wait':
         this.#clock.advance(step[1]);
     }
+  }
+
+  #opened(type: Type, names: readonly string[]): void {
+    const { mode } = this.#session;
+    this.#session.subscribe(TYPES[type], names);
+    this.#session.connected();
+    // The star alone is asked for by naming nothing.
+    const asked = names.length === 1 && names[0] === '*' ? [] : names;
+    const words = mode === 'sotw' ? [`[${asked.join(' ')}]`] : asked.map((name) => `+${name}`);
+    expect(this.#drain()).toEqual([[type, ...words, 'node'].join(' ')]);
   }
 
   #settle(problems: { name: string; message: string }[]): void {

@@ -13,9 +13,7 @@ const ROWS: readonly ClientRow[] = [
     behaviour: 'a resource that the server deletes is gone',
     mode: 'delta',
     steps: [
-      ['subscribe', 'CDS', '*'],
-      ['connect'],
-      ['sends', 'CDS node'],
+      ['opened', 'CDS', '*'],
       ['receive', 'CDS', '1', 'a=1', 'b=1'],
       ['accept'],
       ['updates', 'CDS a=1 b=1'],
@@ -28,9 +26,7 @@ const ROWS: readonly ClientRow[] = [
     behaviour: 'a secret that comes again under its name takes the place of the old one',
     mode: 'sotw',
     steps: [
-      ['subscribe', 'SDS', 'default'],
-      ['connect'],
-      ['sends', 'SDS [default] node'],
+      ['opened', 'SDS', 'default'],
       ['receive', 'SDS', '1', 'default=1'],
       ['accept'],
       ['receive', 'SDS', '2', 'default=2'],
@@ -60,9 +56,7 @@ const ROWS: readonly ClientRow[] = [
     behaviour: 'a name of a federation is a name like any other on the stream',
     mode: 'delta',
     steps: [
-      ['subscribe', 'EDS', 'xdstp://a/e/b?x'],
-      ['connect'],
-      ['sends', 'EDS +xdstp://a/e/b?x node'],
+      ['opened', 'EDS', 'xdstp://a/e/b?x'],
       ['receive', 'EDS', '1', 'xdstp://a/e/b?x=7'],
       ['accept'],
       ['status', 'EDS', { 'xdstp://a/e/b?x': 'ACKED' }],

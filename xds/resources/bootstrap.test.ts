@@ -186,3 +186,25 @@ static_resources:
   expect(dump).toContain('"tls_certificate":{"certificate_chain":{"inline_string":"C"},"private_key":{"inline_string":"[redacted]"}}');
   expect(dump).not.toContain('PRIVATE');
 });
+
+test.each([
+  ['', 'is empty'],
+  ['# nothing\n', 'is empty'],
+  ['layered_runtime: {layers: [{name: a, admin_layer: {}}, {name: b, admin_layer: {}}]}', 'may be the only admin layer'],
+  [`dynamic_resources: {lds_config: {resource_api_version: V2, path: /lds.yaml}}`, 'resource_api_version: must be V3'],
+])('%j is refused: %s', (text, message) => {
+  expect(() => parse(text)).toThrow(message);
+});
+
+test('booleans may be words of YAML 1.1, and enums their numbers as text', () => {
+  const resourcesOf = (flag: string): string =>
+    `static_resources: {clusters: [{name: a, connect_timeout: 1s, lb_policy: "1", respect_dns_ttl: ${flag}, load_assignment: {cluster_name: a}}]}`;
+  const read = (flag: string): unknown => {
+    const { respectDnsTtl, lbPolicy } = parse(resourcesOf(flag)).bootstrap.static.clusters[0]!.resource;
+    return [respectDnsTtl, lbPolicy.name];
+  };
+
+  for (const word of ['true', 'yes', 'On', '"true"', 'Y']) expect(read(word)).toEqual([true, 'LEAST_REQUEST']);
+  for (const word of ['false', 'no', 'OFF', '"false"', 'n']) expect(read(word)).toEqual([false, 'LEAST_REQUEST']);
+  expect(() => read('maybe')).toThrow('must be true or false');
+});

@@ -63,7 +63,9 @@ function readMessage(text: ConfigText, options: BootstrapOptions, warnings: stri
   const place = topOf('', warnings);
   return located(text, '', () => {
     const unknown: string[] = [];
-    const message = messageFromJson(BootstrapSchema, text.json ?? {}, place, unknown) as WireBootstrap;
+    // An empty file is most likely one that was not written yet: Envoy does not start with it either.
+    if (text.json === null || text.json === undefined) throw new DecodeError('', '', 'is empty');
+    const message = messageFromJson(BootstrapSchema, text.json, place, unknown) as WireBootstrap;
     const [first] = unknown;
     if (first === undefined) return message;
     if (options.allowUnknownStaticFields !== true) {
@@ -251,10 +253,13 @@ function decodeTracing(wire: WireBootstrap, place: Place): ExtensionConfig | und
 
 function decodeRuntime(wire: WireBootstrap, place: Place): readonly RuntimeLayer[] {
   const names = new Set<string>();
+  let admins = 0;
   return (wire.layeredRuntime?.layers ?? []).flatMap((layer, i) => {
     const at = inside(place, i);
     if (names.has(layer.name)) refuse(inside(at, 'name'), 'must be unique among the runtime layers', layer.name);
     names.add(layer.name);
+    if (layer.layerSpecifier.case === 'adminLayer' && ++admins > 1)
+      refuse(at, 'may be the only admin layer: there is another one before it');
     return decodeLayer(layer, at) ?? [];
   });
 }

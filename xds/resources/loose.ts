@@ -20,7 +20,7 @@ const TYPED_STRUCT = 'xds.type.v3.TypedStruct';
 type Canonical = JsonValue | undefined;
 
 /**
- * Reads a message. Enum values match in any case, one value stands for a list of one, durations may be `{seconds, nanos}`, and an Any
+ * Reads a message. Enum values match in any case, booleans may be words of YAML 1.1, one value stands for a list of one, durations may be `{seconds, nanos}`, and an Any
  * of an unknown type is kept as a TypedStruct. The paths of unknown fields are added to `unknown`; what else is wrong is a DecodeError.
  */
 export function messageFromJson(schema: DescMessage, json: Json, place: Place, unknown: string[]): Message {
@@ -103,13 +103,14 @@ function single(field: DescField, value: Json, place: Place, reading: Reading): 
   if (field.message !== undefined) return message(field.message, value, place, reading);
   if (field.enum !== undefined) {
     if (typeof value !== 'string') return value as JsonValue;
+    if (/^-?\d{1,9}$/.test(value)) return Number(value);
     const wanted = value.toUpperCase();
     const found = field.enum.values.find((item) => item.name.toUpperCase() === wanted);
     if (found !== undefined) return found.name;
     return refuse(place, `must be one of ${field.enum.values.map((item) => item.name).join(', ')}`, value);
   }
   if (field.scalar === ScalarType.STRING && typeof value !== 'string') return refuse(place, 'must be a string', value);
-  if (field.scalar === ScalarType.BOOL && typeof value !== 'boolean') return refuse(place, 'must be true or false', value);
+  if (field.scalar === ScalarType.BOOL) return bool(value, place);
   if (typeof value === 'object') return refuse(place, 'must be a single value', value);
   return value;
 }
@@ -124,7 +125,7 @@ function message(schema: DescMessage, value: Json, place: Place, reading: Readin
       if (typeof value !== 'object' || value === null || Array.isArray(value)) return refuse(place, 'must be an object', value);
       return value as JsonValue;
     case 'google.protobuf.BoolValue':
-      return typeof value === 'boolean' ? value : refuse(place, 'must be true or false', value);
+      return bool(value, place);
     case 'google.protobuf.StringValue':
       return typeof value === 'string' ? value : refuse(place, 'must be a string', value);
     case 'google.protobuf.Empty':
@@ -132,6 +133,17 @@ function message(schema: DescMessage, value: Json, place: Place, reading: Readin
     default:
       return schema.typeName.startsWith('google.protobuf.') ? (value as JsonValue) : object(schema, value, place, reading);
   }
+}
+
+/** YAML 1.1 had more words for true and false than 1.2 has, and Envoy reads them all. */
+const BOOLEANS: Readonly<Record<string, boolean>> = {
+  ...{ true: true, yes: true, on: true, y: true },
+  ...{ false: false, no: false, off: false, n: false },
+};
+
+function bool(value: Json, place: Place): boolean {
+  const read = typeof value === 'string' ? BOOLEANS[value.toLowerCase()] : value;
+  return typeof read === 'boolean' ? read : refuse(place, 'must be true or false', value);
 }
 
 function duration(value: Json, place: Place): Canonical {

@@ -82,9 +82,10 @@ function readResource(
   const message: Message = messageFromJson(schema, object, topOf('', warnings), unknown);
   if (options.rejectUnknown === true && unknown[0] !== undefined)
     throw new DecodeError('', unknown[0], NO_FIELD, source.where(`resources[${index}].${unknown[0]}`));
-  for (const path of unknown) warnings.push(`${source.where(`resources[${index}].${path}`)}: unknown field ${path} is ignored`);
+  const ignored = unknown.map((path) => `${source.where(`resources[${index}].${path}`)}: unknown field ${path} is ignored`);
   const bytes = toBinary(schema, message);
   const decoded = decodeResource(wanted, bytes);
-  warnings.push(...decoded.warnings.map((text) => `${source.where(`resources[${index}]`)}: ${text}`));
-  return { ...decoded, dump: () => resourceJson(wanted, bytes) };
+  const own = [...ignored, ...decoded.warnings.map((text) => `${source.where(`resources[${index}]`)}: ${text}`)];
+  warnings.push(...own);
+  return { ...decoded, warnings: own, dump: () => resourceJson(wanted, bytes) };
 }

@@ -150,8 +150,13 @@ export function resolveSecret(secret: Secret, read: (from: DataRef) => string): 
     const { chainFrom, keyFrom } = content;
     const chainPem = chainFrom === undefined ? content.chainPem : read(chainFrom);
     const keyPem = keyFrom === undefined ? content.keyPem : read(keyFrom);
-    return { name: secret.name, content: { kind: 'certificate', chainPem, keyPem } };
+    return { name: secretName(secret, chainFrom), content: { kind: 'certificate', chainPem, keyPem } };
   }
   const { rootsFrom, ...rest } = content;
-  return rootsFrom === undefined ? secret : { name: secret.name, content: { ...rest, rootsPem: read(rootsFrom) } };
+  return rootsFrom === undefined ? secret : { name: secretName(secret, rootsFrom), content: { ...rest, rootsPem: read(rootsFrom) } };
+}
+
+/** A secret that stands inside another resource has no name: it is known by its file. */
+function secretName({ name }: Secret, from: DataRef | undefined): string {
+  return name === '' && from?.kind === 'file' ? from.path : name;
 }

@@ -2,6 +2,7 @@
 import {
   type ApiConfigSource,
   ApiConfigSource_ApiType as ApiType,
+  ApiVersion,
   type ConfigSource as WireSource,
 } from '../gen/envoy/config/core/v3/config_source_pb.js';
 import type { GrpcService } from '../gen/envoy/config/core/v3/grpc_service_pb.js';
@@ -14,6 +15,7 @@ const INITIAL_FETCH_TIMEOUT_MS = 15_000;
 export function decodeConfigSource(wire: WireSource, place: Place): ConfigSource {
   const initialFetchTimeoutMs = fromDuration(wire.initialFetchTimeout, INITIAL_FETCH_TIMEOUT_MS);
   const source = wire.configSourceSpecifier;
+  refuseV2(wire.resourceApiVersion, inside(place, 'resource_api_version'));
   switch (source.case) {
     case 'ads':
       return { kind: 'ads', initialFetchTimeoutMs };
@@ -38,6 +40,7 @@ export function decodeConfigSource(wire: WireSource, place: Place): ConfigSource
 /** Over gRPC only; REST polling is not supported. */
 export function decodeApiSource(wire: ApiConfigSource, place: Place): ApiSource {
   const type = nameOf(ApiType, wire.apiType);
+  refuseV2(wire.transportApiVersion, inside(place, 'transport_api_version'));
   const apiType =
     type === 'GRPC' || type === 'AGGREGATED_GRPC'
       ? 'GRPC'
@@ -49,6 +52,11 @@ export function decodeApiSource(wire: ApiConfigSource, place: Place): ApiSource 
   if (wire.clusterNames.length > 0) refuse(inside(place, 'cluster_names'), 'is for REST; gRPC takes grpc_services', wire.clusterNames);
   if (services.length === 0) refuse(inside(place, 'grpc_services'), 'needs at least one item');
   return { apiType, services, setNodeOnFirstMessageOnly: wire.setNodeOnFirstMessageOnly };
+}
+
+/** A file that asks for v2 is from before 2021, and what it describes would not be what comes. */
+function refuseV2(version: ApiVersion, place: Place): void {
+  if (version === ApiVersion.V2) refuse(place, 'must be V3: xDS v2 has been removed from Envoy, and is not spoken here', 'V2');
 }
 
 function decodeGrpcTarget(wire: GrpcService, place: Place): GrpcTarget {
