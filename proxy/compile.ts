@@ -4,6 +4,7 @@ import { compileAccessLogs } from './filters/access-log.ts';
 import { istioTcpMetrics } from './filters/istio-tcp-metrics.ts';
 import { compileHttpChain, istioOptions } from './http-chain.ts';
 import { compileChainMatch, needsInspection } from './listen/chain-match.ts';
+import { isMeshTls, MUX_ALPN } from './mux/protocol.ts';
 import { compileTcpProxy } from './tcp/serve.ts';
 import { missingSecrets } from './tls/context.ts';
 import { chainsOf, managersOf, routesOfListener } from './warming.ts';
@@ -167,10 +168,11 @@ function compileChain(
   return { key, tls, ...compileHttpChain(filter.http, routes, listener, place, deps) };
 }
 
-/** HTTP/2 is not offered in ALPN while it is not served. */
+/** HTTP/2 is not offered in ALPN while it is not served; connections that carry others are, to peers of the mesh. */
 function compileTls(chain: FilterChain, path: string, secrets: ReadonlyMap<string, Secret>, deps: CompileDeps): CompiledChain['tls'] {
   const tls = chain.tls!;
-  const served = tls.alpn.includes('h2') ? { ...tls, alpn: tls.alpn.filter((protocol) => protocol !== 'h2') } : tls;
+  const alpn = tls.alpn.filter((protocol) => protocol !== 'h2');
+  const served = { ...tls, alpn: isMeshTls(tls) ? [MUX_ALPN, ...alpn] : alpn };
   return deps.contexts.downstream(served, secrets, `${path}.transport_socket`);
 }
 

@@ -1,6 +1,8 @@
 /** Connections to endpoints: how an endpoint is dialled (plaintext or TLS by the cluster's rules) and the pool that keeps its connections. */
 import { ConfigError, ProxyError } from './errors.ts';
 import { filterMetadata } from './filters/workload.ts';
+import { isMeshTls, MUX_ALPN } from './mux/protocol.ts';
+import { shareConnections } from './mux/sharing.ts';
 import { connectTls } from './tls/client.ts';
 import { countedTls } from './tls/tls-stats.ts';
 import { createDial } from './upstream/dial.ts';
@@ -24,7 +26,8 @@ export interface DialDeps {
   readonly isOwn: (host: string, port: number) => boolean;
 }
 
-export type DialEndpoint = (endpoint: Endpoint, cluster: Cluster) => Dial;
+/** `mux`: offer the peer to carry many connections over one (`proxy/mux/`), where both are of the mesh; ask the socket what it chose. */
+export type DialEndpoint = (endpoint: Endpoint, cluster: Cluster, mux?: boolean) => Dial;
 
 /** The dialler for endpoints. Which TLS holds is decided once per endpoint, its certificate anew for each connection. */
 export function endpointDialler(deps: DialDeps): DialEndpoint {
@@ -37,7 +40,7 @@ export function endpointDialler(deps: DialDeps): DialEndpoint {
     known.set(tls, { secrets, context });
     return context;
   };
-  return (endpoint, cluster) => {
+  return (endpoint, cluster, mux = false) => {
     const tls = tlsOf(cluster, endpoint);
     const base = { address: endpoint.address, connectTimeoutMs: cluster.connectTimeoutMs, clock: deps.clock };
     const refuseLoop = (raw: Socket): ProxyError | undefined => {
@@ -78,7 +81,8 @@ export function endpointDialler(deps: DialDeps): DialEndpoint {
         done(new ProxyError('tlsFailed', detail, error), undefined);
         return () => undefined;
       }
-      const socket = connectTls({ context, socket: raw, hostName: endpoint.hostname }, (error, secured, peer) =>
+      const alpn = mux && isMeshTls(context) ? [MUX_ALPN, ...context.alpn] : context.alpn;
+      const socket = connectTls({ context, socket: raw, hostName: endpoint.hostname, alpn }, (error, secured, peer) =>
         done(error, secured, peer?.notAfterMs),
       );
       return () => socket.destroy();
@@ -95,9 +99,11 @@ export function poolMaker(dial: DialEndpoint, clock: Clock): MakePool {
   return (endpoint, cluster) => {
     if (cluster.config.protocol === 'http2') return refusingPool(cluster.name);
     const secure = tlsOf(cluster.config, endpoint) !== undefined;
-    const dialled = dial(endpoint, cluster.config);
+    const dialled = dial(endpoint, cluster.config, true);
+    const shared = shareConnections(secure ? countedTls(dialled, cluster.stats.tls) : dialled, clock);
     return createPool({
-      dial: secure ? countedTls(dialled, cluster.stats.tls) : dialled,
+      dial: shared.dial,
+      drained: () => shared.drain(),
       clock,
       limits: cluster.limits,
       events: memberEvents(endpoint, cluster.stats.connections, () => cluster.stats.rqTotal.inc()),

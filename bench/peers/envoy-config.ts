@@ -115,6 +115,8 @@ function transportSocket(key: string, tls: { type: string; config: object } | un
 
 function common(hop: Exclude<Hop, { kind: 'plain' }>): object {
   return {
+    // What a mesh's control plane sends: TLS between sidecars. To Envoy it is a name among others.
+    alpn_protocols: ['istio', 'http/1.1'],
     tls_params: { tls_minimum_protocol_version: 'TLSv1_3', tls_maximum_protocol_version: 'TLSv1_3' },
     tls_certificates: [{ certificate_chain: { filename: hop.tls.chain }, private_key: { filename: hop.tls.key } }],
     validation_context: { trusted_ca: { filename: hop.tls.roots } },

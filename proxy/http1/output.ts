@@ -1,5 +1,6 @@
 /** Writing to sockets: the small messages of one turn of the event loop leave together at its end, each in one call and past the stream layer. */
 import { Socket } from 'node:net';
+import { Channel } from '../mux/channel.ts';
 
 /** What Node answers for a write that the kernel did not take at once. */
 interface WriteRequest {
@@ -72,6 +73,8 @@ export class Output {
   readonly #socket: Socket;
   /** A TLS socket takes one write at a time, and only its stream knows when the next may come: a second one would end the process. */
   readonly #direct: boolean;
+  /** Set where the socket is a channel: its carrier gathers what all of its channels write. */
+  readonly #channel: Channel | undefined;
   #text = '';
   #queued = false;
   #writing = false;
@@ -80,10 +83,15 @@ export class Output {
     this.#socket = socket;
     direct ??= findDirect();
     this.#direct = direct && !('encrypted' in socket);
+    this.#channel = (socket as unknown) instanceof Channel ? (socket as unknown as Channel) : undefined;
   }
 
   /** Writes the text, one byte a character, at the end of this turn of the event loop. */
   later(text: string): void {
+    if (this.#channel !== undefined) {
+      this.#channel.later(text);
+      return;
+    }
     this.#text = this.#text === '' ? text : this.#text + text;
     if (this.#queued) return;
     this.#queued = true;

@@ -1,5 +1,6 @@
 /** Reading sockets into one shared buffer: what Node's `onread` option does, for sockets that exist already. */
 import { Socket } from 'node:net';
+import { Channel } from '../mux/channel.ts';
 
 /** Gets what was read: `buffer[0, bytes)`. It stands only until the function returns: what is to stay goes through `kept`. */
 export type OnRead = (buffer: Buffer, bytes: number) => void;
@@ -42,6 +43,12 @@ function findKeys(): Keys | undefined {
 
 /** What `chunk.buffer` is while a chunk of it is being handled: the memory that the next read will overwrite. */
 let current: ArrayBufferLike | undefined;
+/** The same where it belongs to a channel. */
+let waited: ArrayBufferLike | undefined;
+
+function isChannel(socket: unknown): socket is Channel {
+  return socket instanceof Channel;
+}
 
 function handle(onRead: OnRead, buffer: Buffer, bytes: number): void {
   // Asking a buffer for its memory is a call into the engine.
@@ -50,10 +57,23 @@ function handle(onRead: OnRead, buffer: Buffer, bytes: number): void {
   current = undefined;
 }
 
+/** The same with bytes of a channel that had to wait: their memory is used again at once, so that it cannot be lent. May be nested in the other. */
+function handleWaited(onRead: OnRead, buffer: Buffer, bytes: number): void {
+  const before = current;
+  current = waited = buffer.buffer;
+  onRead(buffer, bytes);
+  current = before;
+  waited = undefined;
+}
+
 /** Reads a socket from now on; nothing else may listen to its `data`. `pause`, `resume`, `end` and errors work as ever. */
 export function readFrom(socket: Socket, onRead: OnRead): void {
   // Bytes that are in the stream already, and everything where the shared buffer cannot be used, come this way.
   socket.on('data', (chunk: Buffer) => onRead(chunk, chunk.length));
+  if (isChannel(socket)) {
+    socket.readTo(onRead, (buffer, bytes) => handleWaited(onRead, buffer, bytes));
+    return;
+  }
   if (shared === undefined) {
     shared = Buffer.allocUnsafeSlow(SHARED_BYTES);
     sharedMemory = shared.buffer;
@@ -76,7 +96,8 @@ const SPARES_MAX = 32;
 /** All buffers that may become spares, by their memory. */
 const SPARE_OF = new WeakMap<ArrayBufferLike, Buffer>();
 
-function takeSpare(): Buffer {
+/** One of 64 KiB. */
+export function takeSpare(): Buffer {
   const known = spares.pop();
   if (known !== undefined) return known;
   const made = Buffer.allocUnsafeSlow(SHARED_BYTES);
@@ -124,6 +145,10 @@ export function readIntoOwn(socket: Socket): (() => Buffer | undefined) | undefi
 export function stopReadFrom(socket: Socket): void {
   socket.pause();
   socket.removeAllListeners('data');
+  if (isChannel(socket)) {
+    socket.readAsStream();
+    return;
+  }
   const open = socket as unknown as OpenSocket;
   if (keys === undefined || open[keys.buffer] === undefined || open[keys.buffer] === null) return;
   open[keys.callback] = (bytes: number, buffer: Buffer): boolean => socket.push(Buffer.from(buffer.subarray(0, bytes)));
@@ -140,7 +165,7 @@ export function kept(chunk: Buffer): Buffer {
 
 /** Is the chunk in the socket's own buffer, so that it stands as long as the socket rests? */
 export function canLend(chunk: Buffer): boolean {
-  return current !== undefined && chunk.buffer === current && current !== shared!.buffer;
+  return current !== undefined && chunk.buffer === current && current !== sharedMemory && current !== waited;
 }
 
 /**
@@ -151,8 +176,9 @@ export function canLend(chunk: Buffer): boolean {
  * socket that was cut.
  */
 export function wasReset(socket: Socket): boolean {
-  const handle = (socket as unknown as { _handle: SocketHandle | null })._handle;
-  if (handle === null) return false;
+  const handle = (socket as unknown as { _handle?: SocketHandle | null })._handle;
+  // What is no socket of the system says itself how it ended.
+  if (handle === null || handle === undefined) return false;
   if (typeof handle._parent?.readStart === 'function') return handle._parent.readStart() === 0;
   return typeof handle.getpeername === 'function' && handle.getpeername({}) !== 0;
 }

@@ -2,13 +2,17 @@
 import { createServer } from 'node:net';
 import { unlinkSync } from 'node:fs';
 import { ALWAYS_FIRST } from './chain-match.ts';
+import { serveCarrier } from './carried.ts';
 import { detect } from './detect.ts';
+import { MUX_ALPN } from '../mux/protocol.ts';
+import { asSocket } from '../mux/sharing.ts';
 import { acceptTls } from '../tls/server.ts';
 import { listenerStats } from './listener-stats.ts';
 import type { ListenerStats } from './listener-stats.ts';
 import type { DescriptorRoom } from './descriptors.ts';
 import type { AcceptedConnection, CompiledChain, CompiledListener } from './chain.ts';
 import type { PeerTls } from '../service.ts';
+import type { Channel } from '../mux/channel.ts';
 import type { DownstreamTlsContext } from '../tls/context.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
@@ -205,14 +209,8 @@ export class BoundListener {
   #serve(connection: Connection, chain: CompiledChain): void {
     if (connection.isOver) return;
     connection.chain = chain;
-    try {
-      chain.serve(connection);
-    } catch (error) {
-      // One connection's mishap must not become the process's.
-      this.#deps.log.error('A connection could not be served.', { listener: this.compiled.config.name, error });
-      connection.destroy();
-      return;
-    }
+    if (connection.tls?.alpn === MUX_ALPN) this.#serveCarrier(connection);
+    else if (!this.#begin(connection, chain)) return;
     if (this.draining) connection.drain?.();
     const notAfterMs = connection.tls?.notAfterMs ?? Number.POSITIVE_INFINITY;
     if (notAfterMs !== Number.POSITIVE_INFINITY) {
@@ -221,6 +219,50 @@ export class BoundListener {
       const cancel = clock.after(CERTIFICATE_SHARE * (notAfterMs - clock.wallMs()), () => connection.drain?.());
       connection.socket.once('close', cancel);
     }
+  }
+
+  /** False = the connection could not be served, and is gone. */
+  #begin(connection: Connection, chain: CompiledChain): boolean {
+    try {
+      chain.serve(connection);
+      return true;
+    } catch (error) {
+      // One connection's mishap must not become the process's.
+      this.#deps.log.error('A connection could not be served.', { listener: this.compiled.config.name, error });
+      connection.destroy();
+      return false;
+    }
+  }
+
+  #serveCarrier(carrier: Connection): void {
+    serveCarrier(carrier, {
+      clock: this.#deps.clock,
+      accept: (channel) => this.#acceptChannel(channel, carrier),
+      failed: (error) =>
+        this.#deps.log.info('A connection between sidecars was ended.', {
+          listener: this.compiled.config.name,
+          remote: `${carrier.remoteAddress}:${carrier.remotePort}`,
+          error,
+        }),
+    });
+  }
+
+  /** A channel meets what a connection of its carrier's kind would meet now. */
+  #acceptChannel(channel: Channel, carrier: Connection): Connection | undefined {
+    const chain = carrier.current();
+    if (chain === undefined || this.#connections.size >= this.#deps.connectionsMax) {
+      if (chain !== undefined) this.#stats.overflow.inc();
+      channel.destroy();
+      return undefined;
+    }
+    const connection = new Connection(asSocket(channel), this.compiled, this);
+    connection.tls = carrier.tls;
+    connection.chain = chain;
+    this.#connections.add(connection);
+    connection.onOver = () => void this.#connections.delete(connection);
+    if (!this.#begin(connection, chain)) return undefined;
+    if (this.draining) connection.drain?.();
+    return connection;
   }
 }
 

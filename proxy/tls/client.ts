@@ -22,6 +22,8 @@ export interface ConnectTlsOptions {
   readonly path?: string;
   /** Server name for this connection; default the context's, or `hostName` where the context says so. */
   readonly sni?: string;
+  /** Protocols to offer in ALPN, best first. Default the context's. */
+  readonly alpn?: readonly string[];
   /** The endpoint's host name, for `autoHostSni`. */
   readonly hostName?: string;
   /** The certificate must have one of these (URI, DNS name, IP address) besides what the context asks for. */
@@ -46,7 +48,7 @@ export function connectTls(options: ConnectTlsOptions, onReady: TlsConnected): T
   const socket = connect({
     ...targetOf(options),
     secureContext: context.secureContext,
-    ALPNProtocols: [...context.alpn],
+    ALPNProtocols: [...(options.alpn ?? context.alpn)],
     // An IP address is no server name (RFC 6066 section 3), and an empty one sends none.
     servername: isIP(sni) === 0 ? sni : '',
     rejectUnauthorized: context.checkPeer !== undefined,

@@ -50,6 +50,8 @@ export interface PoolEvents {
 
 export interface PoolOptions {
   readonly dial: Dial;
+  /** The pool will not dial any more. */
+  readonly drained?: () => void;
   readonly clock: Clock;
   readonly limits?: PoolLimits;
   readonly events?: PoolEvents;
@@ -157,6 +159,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
   drain(): void {
     this.#draining = true;
     for (const connection of this.#idle.splice(0)) connection.destroy();
+    this.#options.drained?.();
   }
 
   destroy(): void {
@@ -165,6 +168,7 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     this.#dials.clear();
     for (const exchange of this.#queue) this.#leaveQueue(exchange, new ProxyError('draining'));
     for (const connection of this.#all.keys()) connection.destroy();
+    this.#options.drained?.();
     this.#sweep.remove(this);
   }
 
@@ -281,23 +285,24 @@ class EndpointPool implements Pool, ClientOwner, Swept {
     if (this.#dials.size >= DIALS_MAX) return;
     const counted = this.#limits.tryConnection();
     if (!counted && this.#all.size + this.#dials.size > 0) return;
-    let over = false;
+    // The dialler may answer before it returns.
+    const attempt: { over: boolean; cancel?: () => void } = { over: false };
     const startMs = this.#options.clock.now();
-    const cancel = this.#options.dial((error, socket, notAfterMs) => {
-      over = true;
+    const cancelDial = (): void => {
+      if (attempt.over) return;
+      attempt.over = true;
+      if (counted) this.#limits.releaseConnection();
+      attempt.cancel?.();
+    };
+    attempt.cancel = this.#options.dial((error, socket, notAfterMs) => {
+      attempt.over = true;
       this.#dials.delete(cancelDial);
       if (socket === undefined) {
         if (counted) this.#limits.releaseConnection();
         this.#dialFailed(exchange, error ?? new ProxyError('connectFailed'));
       } else this.#dialled(socket, counted, notAfterMs, startMs);
     });
-    const cancelDial = (): void => {
-      if (over) return;
-      over = true;
-      if (counted) this.#limits.releaseConnection();
-      cancel();
-    };
-    if (!over) this.#dials.add(cancelDial);
+    if (!attempt.over) this.#dials.add(cancelDial);
   }
 
   #dialled(socket: Socket, counted: boolean, notAfterMs: number | undefined, startMs: number): void {
