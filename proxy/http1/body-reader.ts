@@ -14,6 +14,8 @@ const EXTENSION_BYTES_MAX = 16 * 1024;
 
 /** Bodies shorter than this come in a read or two: not worth a buffer of their own. */
 const OWN_BUFFER_BYTES_MIN = 64 * 1024;
+/** Nor is one that trickles: five thousand slow clients would have 320 MiB, which the collector reckons with. A read of so much shows a stream. */
+const STREAM_READ_BYTES_MIN = 8 * 1024;
 
 const LENGTH = 0;
 const CHUNKED = 1;
@@ -119,7 +121,7 @@ export class BodyReader {
       body.end(decoder.trailers);
     } else {
       this.body = body;
-      this.#giveBack ??= readIntoOwn(this.#source.socket);
+      this.#wantOwnBuffer(chunk.length);
     }
     return body;
   }
@@ -139,7 +141,8 @@ export class BodyReader {
       this.next = this.#framing === LENGTH && this.#left === 0 ? at + size : -1;
       if (size > 0) body.push(size === chunk.length ? chunk : chunk.subarray(at, at + size));
     }
-    if (this.next !== -1) {
+    if (this.next === -1) this.#wantOwnBuffer(chunk.length);
+    else {
       this.body = undefined;
       const own = this.#giveBack?.();
       this.#giveBack = undefined;
@@ -170,7 +173,12 @@ export class BodyReader {
     this.bytes = 0;
     this.next = -1;
     if (at < chunk.length) this.read(chunk, at);
-    if (length === undefined || length > OWN_BUFFER_BYTES_MIN) this.#giveBack ??= readIntoOwn(this.#source.socket);
     return body;
+  }
+
+  /** The next read may go into a buffer of the socket's own, if this one of `bytes` shows that the body streams. */
+  #wantOwnBuffer(bytes: number): void {
+    if (bytes < STREAM_READ_BYTES_MIN || this.#giveBack !== undefined) return;
+    if ((this.body?.length ?? Number.POSITIVE_INFINITY) > OWN_BUFFER_BYTES_MIN) this.#giveBack = readIntoOwn(this.#source.socket);
   }
 }

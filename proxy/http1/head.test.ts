@@ -1,7 +1,16 @@
 /** Heads: what a parsed head says, beside the catalogue in test/conformance. */
 import { expect, test } from '@jest/globals';
+import fc from 'fast-check';
 import { ProxyError } from '../errors.ts';
-import { checkAuthority, newRequestHead, newResponseHead, readRequestHead, readResponseHead } from './head.ts';
+import {
+  checkAuthority,
+  checkPartialHead,
+  isPartOfHead,
+  newRequestHead,
+  newResponseHead,
+  readRequestHead,
+  readResponseHead,
+} from './head.ts';
 import type { RequestHead, ResponseHead } from './head.ts';
 import { DEFAULT_SETTINGS } from './settings.ts';
 
@@ -108,4 +117,31 @@ test('cases 32 and 33: ten thousand tiny fields are refused in less than 5 ms, a
     expect(head.values.headers.fields).toHaveLength(30_000);
     expect(spentMs(40_000, name, wide)).toBeLessThan(8 * once + 5);
   }
+});
+
+test('what the cheap look takes for a part of a head ends none, and the full check lets it pass too', () => {
+  const limits = { ...DEFAULT_SETTINGS, uriBytesMax: 60, headBytesMax: 120 };
+  const piece = fc.constantFrom('\r', '\n', '\r\n', 'GET / HTTP/1.1\r\n', 'a: b\r\n', 'x', '\0', 'long'.repeat(10));
+  let taken = 0;
+  fc.assert(
+    fc.property(fc.array(piece, { minLength: 1, maxLength: 12 }), fc.nat(), (pieces, seed) => {
+      const text = pieces.join('');
+      const at = text.startsWith('\r\n') ? 2 : 0;
+      const searched = seed % text.length;
+      const before = text.slice(0, searched);
+      // The precondition: what was there before is a part of a head.
+      if (before.includes('\r\n\r\n', at) || (before.length > 1 && before.startsWith('\r\n') !== (at === 2))) return;
+      try {
+        checkPartialHead(before, Math.min(at, before.length), 0, limits);
+      } catch {
+        return;
+      }
+      if (!isPartOfHead(Buffer.from(text, 'latin1'), searched, text.length, limits)) return;
+      taken++;
+      expect(text.indexOf('\r\n\r\n', at)).toBe(-1);
+      expect(() => checkPartialHead(text, at, searched, limits)).not.toThrow();
+    }),
+    { numRuns: 20_000, seed: 3 },
+  );
+  expect(taken).toBeGreaterThan(500);
 });

@@ -262,7 +262,20 @@ export function checkPartialHead(text: string, at: number, searched: number, lim
     throw bad('The request line does not start with a method.');
 }
 
-/** The same for a response head: what cannot become one is not waited for. Throws `badRequest`, which the caller makes the upstream's fault. */
+/**
+ * A cheap first look at what came after `buffer[0, searched)` passed `checkPartialHead`: true if `buffer[0, bytes)` neither ends the head nor
+ * can be wrong. Who sends a head byte by byte costs no more than that a byte.
+ */
+export function isPartOfHead(buffer: Uint8Array, searched: number, bytes: number, limits: HeadLimits): boolean {
+  // How it starts is looked at in the first bytes.
+  if (searched < 4 || bytes > limits.headBytesMax) return false;
+  for (let i = searched; i < bytes; i++) if (buffer[i] === 0x0a && (buffer[i - 1] !== 0x0d || buffer[i - 2] === 0x0a)) return false;
+  if (bytes <= limits.uriBytesMax) return true;
+  const firstLineEnd = buffer.indexOf(0x0a, 2);
+  return firstLineEnd !== -1 && firstLineEnd < searched;
+}
+
+/** `checkPartialHead` for a response head: what cannot become one is not waited for. Throws `badRequest`, which the caller makes the upstream's fault. */
 export function checkPartialResponseHead(text: string, searched: number): void {
   if (!STATUS_LINE_START.startsWith(text.slice(0, STATUS_LINE_START.length))) throw bad('The status line does not start with HTTP/1.');
   checkLineEnds(text, searched);

@@ -6,12 +6,14 @@ import { BodyReader } from './body-reader.ts';
 import type { BodySource } from './body.ts';
 import { headText } from './bytes.ts';
 import { errorResponse } from './error-response.ts';
-import { checkPartialHead, newRequestHead, readRequestHead } from './head.ts';
+import { checkPartialHead, isPartOfHead, newRequestHead, readRequestHead } from './head.ts';
+import { gather } from './gathered.ts';
+import type { Gathered } from './gathered.ts';
 import type { RequestHead } from './head.ts';
 import type { Http1Connection, Http1Options } from './options.ts';
 import { Output } from './output.ts';
 import { Pace } from './pace.ts';
-import { cutOff, kept, readFrom, stopReadFrom } from './reading.ts';
+import { cutOff, readFrom, stopReadFrom } from './reading.ts';
 import { expectsContinue, newRequest, redirectFor } from './request.ts';
 import { responseHead } from './respond.ts';
 import { Responder } from './responder.ts';
@@ -21,8 +23,6 @@ import { sweepOf } from './sweep.ts';
 import type { Sweep, Swept } from './sweep.ts';
 import { Splice } from './tunnel.ts';
 import { writeWhole } from './write.ts';
-
-export type { Http1Connection, Http1Events, Http1Options } from './options.ts';
 
 /**
  * Serves HTTP/1.1 on a socket until either side ends. `head` is what was read from it already. Nothing else may listen to the socket's
@@ -58,7 +58,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   readonly #output: Output;
   readonly #responder: Responder;
   #state = HEAD;
-  #pending: Buffer | undefined;
+  #pending: Gathered | undefined;
   /** Bytes of `#pending` that were searched for the end of a head. */
   #searched = 0;
   #starting = false;
@@ -122,8 +122,8 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
         this.#readBody(buffer.subarray(0, bytes));
         return;
       case WAIT:
-        this.#pending = Buffer.concat([this.#pending ?? Buffer.alloc(0), buffer.subarray(0, bytes)]);
-        if (this.#pending.length > AHEAD_BYTES_MAX) this.holdReading();
+        this.#pending = gather(this.#pending, buffer, bytes);
+        if (this.#pending.bytes > AHEAD_BYTES_MAX) this.holdReading();
         return;
       case DISCARD:
         if ((this.#discarded += bytes) > DISCARD_BYTES_MAX) this.socket.pause();
@@ -134,9 +134,10 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
 
   /** Looks for one whole head. What follows its message stays pending until the exchange is over. */
   #readHead(buffer: Buffer, bytes: number): void {
-    if (this.#pending !== undefined) {
-      buffer = Buffer.concat([this.#pending, buffer.subarray(0, bytes)]);
-      bytes = buffer.length;
+    const pending = this.#pending;
+    if (pending !== undefined) {
+      ({ memory: buffer, bytes } = gather(pending, buffer, bytes));
+      if (isPartOfHead(buffer, this.#searched, bytes, this.#settings)) return void (this.#searched = bytes);
       this.#pending = undefined;
     }
     const limit = this.#settings.headBytesMax;
@@ -148,7 +149,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
       if (end === -1 || end > limit) {
         checkPartialHead(text, at, this.#searched, this.#settings);
         if (this.#searched === 0) this.#pace.readingSinceMs = this.#sweep.nowMs;
-        this.#pending = kept(buffer.subarray(0, bytes));
+        this.#pending = pending ?? gather(undefined, buffer, bytes);
         this.#searched = bytes;
         return;
       }
@@ -168,9 +169,9 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   /** Requests that came with the one before: a loop, since answers that need no upstream come before the call for them returns. */
   #readPending(): void {
     while (this.#state === HEAD && this.#pending !== undefined && this.#searched === 0) {
-      const pending = this.#pending;
+      const { memory, bytes } = this.#pending;
       this.#pending = undefined;
-      this.#readHead(pending, pending.length);
+      this.#readHead(memory, bytes);
     }
     if (this.#halfClosed && this.#state === HEAD) this.#close();
   }
@@ -198,7 +199,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   /** The request is read to its end; `buffer[at, bytes)` belongs to what comes after it. */
   #requestRead(buffer: Buffer, bytes: number, at: number): void {
     this.#state = WAIT;
-    if (at < bytes) this.#pending = kept(buffer.subarray(at, bytes));
+    if (at < bytes) this.#pending = gather(undefined, buffer.subarray(at, bytes), bytes - at);
   }
 
   #readBody(chunk: Buffer): void {
@@ -282,7 +283,7 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     stopReadFrom(this.socket);
     const socket = this.#output.now();
     if (tunnel.head.length > 0) socket.write(tunnel.head);
-    if (ahead !== undefined) tunnel.socket.write(ahead);
+    if (ahead !== undefined) tunnel.socket.write(ahead.all());
     const over = this.#options.events?.tunnelOpened?.();
     const splice = new Splice(this.socket, tunnel.socket, this.#sweep, this.#settings.streamIdleTimeoutMs);
     splice.start(this.#halfClosed, () => {

@@ -5,7 +5,7 @@ import { systemClock } from '../../lib/clock.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { serveHttp1 } from '../../proxy/http1/server.ts';
 import { calledBack } from '../../proxy/promised.ts';
-import type { Http1Connection, Http1Options } from '../../proxy/http1/server.ts';
+import type { Http1Connection, Http1Options } from '../../proxy/http1/options.ts';
 import { DEFAULT_SETTINGS } from '../../proxy/http1/settings.ts';
 import type { Http1Settings } from '../../proxy/http1/settings.ts';
 import type { DownstreamConnection, ProxyRequest, Send, Service } from '../../proxy/service.ts';
