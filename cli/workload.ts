@@ -9,7 +9,7 @@ import { sleep } from '../lib/clock.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import { startProxy } from '../proxy/main.ts';
-import { keepMemorySmall } from '../proxy/memory.ts';
+import { tendProcess } from '../proxy/process.ts';
 import type { RunningProxy } from '../proxy/main.ts';
 import { sidecarBootstrap } from './bootstrap.ts';
 import type { SidecarPorts } from './bootstrap.ts';
@@ -126,7 +126,7 @@ async function startSidecar(
   chmodSync(file, 0o600);
   try {
     const proxy = await startProxy(['-c', file, '-l', log.level, ...options.proxyFlags], { clock, log });
-    keepMemorySmall(proxy, { clock });
+    tendProcess(proxy, { clock });
     return proxy;
   } catch (error) {
     throw new CommandError(`the sidecar cannot start: ${error instanceof Error ? error.message : String(error)}`);

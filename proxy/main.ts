@@ -11,7 +11,7 @@ import { openAgentPorts } from './admin/agent-ports.ts';
 import { assemble } from './assemble.ts';
 import { nodeOf, readBootstrap, runtimeLayersOf, seedStore, StartError } from './boot.ts';
 import { Lifecycle } from './lifecycle.ts';
-import { keepMemorySmall } from './memory.ts';
+import { tendProcess } from './process.ts';
 import { parseProxyOptions, PROXY_USAGE, UsageError } from './options.ts';
 import { connectSources } from './sources.ts';
 import { isUnknownField } from '../xds/resources/rules.ts';
@@ -82,7 +82,7 @@ export async function runProxy(argv: readonly string[], deps: ProxyDeps = {}): P
     }
     const proxy = await start(options, world);
     void proxy.ready.then(() => flushCompileCache());
-    keepMemorySmall(proxy, world);
+    tendProcess(proxy, world);
     return await untilEnd(proxy, world);
   } catch (error) {
     if (!(error instanceof StartError)) throw error;

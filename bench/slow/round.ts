@@ -122,7 +122,10 @@ interface Attack {
 }
 
 function startAttackers(port: number, options: SlowOptions): Promise<Attack> {
-  const args = ['-c', String(LOAD_CORE), process.execPath, program('attackers.ts'), String(port), String(options.attackers), options.kind];
+  // In life they are other machines: here they must not keep the good client and the application from the core that they share.
+  const nice = ['nice', '-n', '19'];
+  const words = [process.execPath, program('attackers.ts'), String(port), String(options.attackers), options.kind];
+  const args = ['-c', String(LOAD_CORE), ...nice, ...words];
   const child = spawn('taskset', args, { stdio: ['pipe', 'pipe', 'inherit'] });
   const lines: string[] = [];
   const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));

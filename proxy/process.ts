@@ -1,4 +1,8 @@
-/** When a sidecar gives memory back: once it is ready, a minute later, when first requests have been served, and then every ten minutes. */
+/**
+ * What a proxy does that has its process to itself: it gives memory back once it is ready, a minute later, when first requests have been
+ * served, and then every ten minutes; and V8's own threads step back when the code that is hot has been compiled.
+ */
+import { lowerV8Threads } from '../lib/background-threads.ts';
 import { collectGarbage, limitHeapGrowth } from '../lib/heap.ts';
 import { residentMemoryRelease } from '../lib/resident.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -7,29 +11,38 @@ import type { Clock } from '../lib/clock.ts';
 const HEAP_GROWTH_PERCENT = 40;
 const FIRST_MS = 60_000;
 const EVERY_MS = 600_000;
+/** While requests are new their code is being compiled, which should not wait. */
+const COMPILED_MS = 30_000;
+/** Weighs a tenth of the thread that serves. Marking a heap takes 50 to 100 ms of a core: beside it every other request waits as long. */
+const THREADS_NICE = 10;
 
-export interface MemoryDeps {
+export interface ProcessDeps {
   readonly clock: Clock;
   /** Collects the whole heap. Default: V8's collection of last resort, and a limit to what the heap grows by from there. */
   readonly collect?: () => void;
   /** Gives back pages that are not in use. Default: what the system offers, which may be nothing. */
   readonly release?: () => void;
+  /** Lets V8's threads step back. Default: a nice value, where the system has such. */
+  readonly lowerThreads?: () => void;
 }
 
 /**
- * For a proxy that has its process to itself. Much of its memory when it is ready is what the start left behind; later requests bring other
+ * Starts all that. Much of a proxy's memory when it is ready is what the start left behind; later requests bring other
  * pages of the binary in, and those of the compiler of hot code are not used for long.
  */
-export function keepMemorySmall(proxy: { readonly ready: Promise<void>; readonly done: Promise<number> }, deps: MemoryDeps): void {
+export function tendProcess(proxy: { readonly ready: Promise<void>; readonly done: Promise<number> }, deps: ProcessDeps): void {
   let ended = false;
   let cancel = (): void => undefined;
+  let cancelLower = (): void => undefined;
   void proxy.done.then(() => {
     ended = true;
     cancel();
+    cancelLower();
   });
   void proxy.ready.then(() => {
     if (ended) return;
     (deps.collect ?? collect)();
+    cancelLower = deps.clock.after(COMPILED_MS, deps.lowerThreads ?? (() => void lowerV8Threads(THREADS_NICE)));
     const release = deps.release ?? residentMemoryRelease();
     if (release === undefined) return;
     const releaseIn = (ms: number): void => {

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { ManualClock } from '../lib/clock.ts';
-import { keepMemorySmall } from './memory.ts';
+import { tendProcess } from './process.ts';
 
 interface Kept {
   readonly clock: ManualClock;
@@ -14,23 +14,28 @@ function keep(): Kept {
   const calls: string[] = [];
   const ready = Promise.withResolvers<void>();
   const done = Promise.withResolvers<number>();
-  keepMemorySmall(
+  tendProcess(
     { ready: ready.promise, done: done.promise },
-    { clock, collect: () => calls.push('collect'), release: () => calls.push(`release at ${clock.now() / 1_000}`) },
+    {
+      clock,
+      collect: () => calls.push('collect'),
+      release: () => calls.push(`release at ${clock.now() / 1_000}`),
+      lowerThreads: () => calls.push(`lower at ${clock.now() / 1_000}`),
+    },
   );
   return { clock, calls, becomeReady: () => ready.resolve(), end: () => done.resolve(0) };
 }
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-test('a proxy that is ready collects and then gives back; it gives back after a minute and every ten minutes, until it ends', async () => {
+test('a proxy that is ready collects and then gives back; it gives back after a minute and every ten minutes, until it ends; its threads step back after half a minute', async () => {
   const { clock, calls, becomeReady, end } = keep();
   expect(calls).toEqual([]);
   becomeReady();
   await turn();
   expect(calls).toEqual(['collect', 'release at 0']);
   clock.advance(1_261_000);
-  expect(calls.slice(2)).toEqual(['release at 60', 'release at 660', 'release at 1260']);
+  expect(calls.slice(2)).toEqual(['lower at 30', 'release at 60', 'release at 660', 'release at 1260']);
   end();
   await turn();
   expect(clock.pending).toBe(0);
