@@ -13,7 +13,7 @@ const { values } = parseArgs({
     rate: { type: 'string', default: '500' },
     kinds: { type: 'string', default: 'heads,bodies,readers,mixed' },
     /** How long the good clients are measured alone, and beside the attackers: past every deadline that sends a slow client away. */
-    alone: { type: 'string', default: '10' },
+    alone: { type: 'string', default: '35' },
     beside: { type: 'string', default: '25' },
   },
 });
