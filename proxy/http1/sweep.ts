@@ -15,9 +15,10 @@ export const SWEEP_MS = 200;
  */
 const PARTS_MAX = 10;
 const PART_MEMBERS = 64;
-/** A part that takes longer, because most of its members fell due, goes on in the next. Asked after so many members. */
-const PART_SPENT_MS_MAX = 3;
-const ASKED_EVERY = 8;
+/** A part that takes longer, because most of its members fell due, gives way to other work, and goes on a little later. Asked after so many members. */
+const PART_SPENT_MS_MAX = 1;
+const ASKED_EVERY = 4;
+const REST_MS = 4;
 
 export class Sweep {
   readonly #clock: Clock;
@@ -50,21 +51,30 @@ export class Sweep {
 
   #arm(): void {
     const parts = Math.max(1, Math.min(PARTS_MAX, Math.ceil(this.#members.size / PART_MEMBERS)));
-    this.#cancel = this.#clock.after(SWEEP_MS / parts, () => {
+    this.#armPart(SWEEP_MS / parts, () => Math.ceil(this.#members.size / parts));
+  }
+
+  /** Sweeps so many after that time, and what is left of them after a rest. */
+  #armPart(waitMs: number, count: () => number): void {
+    this.#cancel = this.#clock.after(waitMs, () => {
       this.#cancel = undefined;
       this.nowMs = this.#clock.now();
-      this.#sweepPart(Math.ceil(this.#members.size / parts));
-      if (this.#members.size > 0) this.#arm();
+      const left = this.#sweepPart(count());
+      if (this.#members.size === 0) return;
+      if (left > 0) this.#armPart(REST_MS, () => left);
+      else this.#arm();
     });
   }
 
-  #sweepPart(count: number): void {
+  /** Answers how many there was no time for. */
+  #sweepPart(count: number): number {
     for (let i = 1; i <= count; i++) {
       const member = this.#next();
-      if (member === undefined) return;
+      if (member === undefined) return 0;
       member.sweep(this.nowMs);
-      if (i % ASKED_EVERY === 0 && this.#clock.now() - this.nowMs > PART_SPENT_MS_MAX) return;
+      if (i % ASKED_EVERY === 0 && this.#clock.now() - this.nowMs > PART_SPENT_MS_MAX) return count - i;
     }
+    return 0;
   }
 
   /** The next member of the round, or the first of a new one. */
