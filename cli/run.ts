@@ -27,6 +27,7 @@ interface Options {
   readonly adminPort?: number;
   readonly lazy: boolean;
   readonly lazyIdleS?: number;
+  readonly mux: boolean;
   readonly logLevel: 'debug' | 'info' | 'warning' | 'error';
 }
 
@@ -61,6 +62,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     .option('--admin-port <n>', 'admin port on the loopback (default: 15000, or a free one)', port('--admin-port'))
     .option('--lazy', 'ask for routes, clusters and endpoints when they are first used, and forget them when they are not', false)
     .option('--lazy-idle-s <n>', 'forget what had no request for this long (default: 300)', integer('--lazy-idle-s', 1, 999_999))
+    .option('--no-mux', 'a connection of TLS for each one to other sidecars, which share one otherwise')
     .option('--log-level <level>', 'debug, info, warning or error', 'warning')
     .usage('--service NAME --port N [options] -- COMMAND …')
     .allowExcessArguments()
@@ -104,8 +106,12 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
 }
 
-function proxyFlags({ lazy, lazyIdleS }: Options): string[] {
-  return [...(lazy ? ['--lazy'] : []), ...(lazyIdleS === undefined ? [] : ['--lazy-idle-s', String(lazyIdleS)])];
+function proxyFlags({ lazy, lazyIdleS, mux }: Options): string[] {
+  return [
+    ...(lazy ? ['--lazy'] : []),
+    ...(lazyIdleS === undefined ? [] : ['--lazy-idle-s', String(lazyIdleS)]),
+    ...(mux ? [] : ['--no-mux']),
+  ];
 }
 
 /** The loopback next to a control plane on this machine, else the first address of a network. */

@@ -81,6 +81,7 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     clock,
     contexts,
     secrets: () => runtime.current.snapshot.secrets,
+    mux: options.mux,
     isOwn: (host, port) => listeners.isOutbound(host, port),
   });
   const clusters = new ClusterPool({ clock, random, log, metrics: registry, makePool: poolMaker(dial, clock) });
@@ -94,6 +95,7 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     clusters,
     dial,
     contexts,
+    mux: options.mux,
     self: workloadOfNode(node),
     otlpEndpoint: world.environment['OTEL_EXPORTER_OTLP_ENDPOINT'] ?? '',
     healthy: () => status.state === 'LIVE',

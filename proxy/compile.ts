@@ -16,6 +16,8 @@ import type { ExtensionConfig, FilterChain, Listener, RouteConfiguration, Secret
 
 export interface CompileDeps extends ChainDeps {
   readonly contexts: TlsContexts;
+  /** Peers of the mesh may carry many connections over one (`proxy/mux/`). */
+  readonly mux: boolean;
 }
 
 /** Makes the compile function. What did not change since the previous runtime is taken over as it is. */
@@ -172,7 +174,7 @@ function compileChain(
 function compileTls(chain: FilterChain, path: string, secrets: ReadonlyMap<string, Secret>, deps: CompileDeps): CompiledChain['tls'] {
   const tls = chain.tls!;
   const alpn = tls.alpn.filter((protocol) => protocol !== 'h2');
-  const served = { ...tls, alpn: isMeshTls(tls) ? [MUX_ALPN, ...alpn] : alpn };
+  const served = { ...tls, alpn: deps.mux && isMeshTls(tls) ? [MUX_ALPN, ...alpn] : alpn };
   return deps.contexts.downstream(served, secrets, `${path}.transport_socket`);
 }
 

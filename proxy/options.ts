@@ -32,6 +32,8 @@ export interface ProxyOptions {
   readonly lazyIdleMs: number;
   /** Virtual hosts in use at the same time. Default 1,000. */
   readonly lazyHostsMax: number;
+  /** Connections between two sidecars share one of TLS where both can. */
+  readonly mux: boolean;
   readonly concurrency: number;
   readonly allowUnknownStaticFields: boolean;
   readonly rejectUnknownDynamicFields: boolean;
@@ -119,6 +121,7 @@ const PLAIN_FLAGS: Readonly<Record<string, (draft: Draft) => void>> = {
   '--help': (draft) => void (draft.mode = 'help'),
   '-h': (draft) => void (draft.mode = 'help'),
   '--lazy': (draft) => void (draft.lazy = true),
+  '--no-mux': (draft) => void (draft.mux = false),
   '--allow-unknown-static-fields': (draft) => void (draft.allowUnknownStaticFields = true),
   '--allow-unknown-fields': (draft) => void (draft.allowUnknownStaticFields = true),
   '--reject-unknown-dynamic-fields': (draft) => void (draft.rejectUnknownDynamicFields = true),
@@ -156,6 +159,7 @@ export function parseProxyOptions(argv: readonly string[]): ProxyOptions {
     lazy: false,
     lazyIdleMs: 300_000,
     lazyHostsMax: 1_000,
+    mux: true,
     concurrency: 1,
     allowUnknownStaticFields: false,
     rejectUnknownDynamicFields: false,
@@ -206,6 +210,7 @@ export const PROXY_USAGE = `usage: meshwork proxy -c BOOTSTRAP.yaml [flags]
   --lazy                        ask for routes, clusters and endpoints when they are first used
   --lazy-idle-s N               forget what had no request for this long (300)
   --lazy-hosts N                hosts in use at the same time (1000); beyond, the longest unused one goes
+  --no-mux                      a connection of TLS for each one to other sidecars, which share one otherwise
   --admin-address-path FILE     the admin server's address is written there
   --health-port N               health probes: /healthz/ready, /healthz/live (15021 by convention)
   --metrics-port N              metrics: /stats/prometheus (15020 by convention)

@@ -22,6 +22,8 @@ export interface DialDeps {
   readonly contexts: TlsContexts;
   /** The secrets of this moment: a connection made after a rotation uses the new certificate. */
   readonly secrets: () => ReadonlyMap<string, Secret>;
+  /** Whether to offer other sidecars to carry many connections over one at all. */
+  readonly mux: boolean;
   /** Whether a local address is one of this proxy's own outbound listeners: what is sent there comes back for ever. */
   readonly isOwn: (host: string, port: number) => boolean;
 }
@@ -81,7 +83,7 @@ export function endpointDialler(deps: DialDeps): DialEndpoint {
         done(new ProxyError('tlsFailed', detail, error), undefined);
         return () => undefined;
       }
-      const alpn = mux && isMeshTls(context) ? [MUX_ALPN, ...context.alpn] : context.alpn;
+      const alpn = mux && deps.mux && isMeshTls(context) ? [MUX_ALPN, ...context.alpn] : context.alpn;
       const socket = connectTls({ context, socket: raw, hostName: endpoint.hostname, alpn }, (error, secured, peer) =>
         done(error, secured, peer?.notAfterMs),
       );

@@ -20,6 +20,7 @@ beforeAll(async () => {
     instances: [
       { name: 'wire-1', service: 'wire', application: APP },
       { name: 'caller-1', service: 'caller', application: 'none' },
+      { name: 'loner-1', service: 'loner', application: 'none', args: ['--no-mux'] },
     ],
   });
   await mesh.settled(1);
@@ -37,9 +38,9 @@ async function statistic(instance: string, name: RegExp): Promise<number> {
     .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(':') + 1)), 0);
 }
 
-/** Sends a text to the caller's sidecar and answers all of the reply, which ends with the connection or with `until`. */
-async function exchange(text: string, until?: (reply: string) => boolean): Promise<string> {
-  const socket = connect(outboundPort, '127.0.0.1');
+/** Sends a text to a sidecar, the caller's by default, and answers all of the reply, which ends with the connection or with `until`. */
+async function exchange(text: string, until?: (reply: string) => boolean, port = outboundPort): Promise<string> {
+  const socket = connect(port, '127.0.0.1');
   socket.setEncoding('latin1');
   socket.setTimeout(20_000, () => socket.destroy(new Error('nothing came for 20 s')));
   let reply = '';
@@ -65,6 +66,14 @@ test('fifty requests at once take one handshake', async () => {
   expect(await statistic('caller-1', /^cluster\.outbound\|80\|\|wire.*\.ssl\.handshake: /)).toBe(1);
   expect(await statistic('caller-1', /^cluster\.outbound\|80\|\|wire.*\.upstream_cx_active: /)).toBeGreaterThanOrEqual(50);
   expect(await statistic('wire-1', /^http\.inbound\.downstream_cx_active: /)).toBeGreaterThanOrEqual(50);
+});
+
+test('a sidecar with --no-mux makes a connection for each', async () => {
+  const port = mesh.instances.get('loner-1')!.outboundPort;
+  const request = 'GET /?waitMs=500 HTTP/1.1\r\nHost: wire\r\nConnection: close\r\n\r\n';
+  const replies = await Promise.all(Array.from({ length: 4 }, () => exchange(request, undefined, port)));
+  expect(replies.every((reply) => reply.startsWith('HTTP/1.1 200 '))).toBe(true);
+  expect(await statistic('loner-1', /^cluster\.outbound\|80\|\|wire.*\.ssl\.handshake: /)).toBe(4);
 });
 
 test('fields keep their case and order in both directions', async () => {
