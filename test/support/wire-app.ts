@@ -16,3 +16,6 @@ server.on('upgrade', (_request, socket, head) => {
 });
 server.listen(Number(process.env['DEMO_PORT']), '127.0.0.1');
 process.on('SIGTERM', () => process.exit(0));
+// A test kills the sidecar that started this: it must not outlive it.
+const sidecar = process.ppid;
+setInterval(() => process.ppid !== sidecar && process.exit(0), 200);
