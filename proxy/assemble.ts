@@ -72,7 +72,6 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
   const registry = createRegistry();
   const store = new ResourceStore();
   const contexts = createTlsContexts({ clock });
-  const wheel = new Wheel(clock);
   const writers = new Map<string, LineWriter>();
   const exporters = new Map<string, SpanExporter>();
   const awaited = new Set<string>();
@@ -91,7 +90,7 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     random,
     log,
     registry,
-    wheel,
+    wheel: new Wheel(clock),
     clusters,
     dial,
     contexts,
@@ -117,7 +116,6 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     },
   });
   const status = new ServerStatus({ clock, registry, store, runtime, clusters, listeners, layers, awaited: () => [...awaited] });
-  const check = (decoded: Decoded): void => checkResource(decoded, store, compileDeps);
   return {
     ...world,
     options,
@@ -135,7 +133,7 @@ export function assemble(world: World, options: ProxyOptions, node: NodeInfo, la
     writers,
     exporters,
     awaited,
-    check,
+    check: (decoded) => checkResource(decoded, store, compileDeps),
     compileAll: () => void createCompile(compileDeps)(store.snapshot(), clusters, EMPTY_RUNTIME),
   };
 }
