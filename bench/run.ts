@@ -31,6 +31,8 @@ const { values } = parseArgs({
   },
 });
 const seconds = Number(values.seconds ?? (values.quick ? 2 : 8));
+/** A managed runtime compiles what is hot meanwhile; on a slow machine that takes seconds. */
+const warmUpSeconds = values.quick ? 1 : 6;
 const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
 const wantedPeers =
   values.peers?.split(',') ?? (values.quick ? ['meshwork', 'nginx', 'haproxy', 'envoy', 'nodeUndici'] : Object.keys(PEERS));
@@ -115,7 +117,7 @@ async function measure(peer: Peer, scenario: Scenario, upstreamPort: number, ups
   const { port, processes } = await startShape(peer, scenario, upstreamPort, upstreamTlsPort, tls);
   try {
     const load = { ...scenario, url: `http://127.0.0.1:${port}${scenario.path}`, core: LOAD_CORE };
-    await saturate({ ...load, seconds: values.quick ? 1 : 3 });
+    await saturate({ ...load, seconds: warmUpSeconds });
     const cpuBefore = processes.reduce((total, entry) => total + entry.cpuUs(), 0);
     const result = await saturate({ ...load, seconds });
     const cpu = processes.reduce((total, entry) => total + entry.cpuUs(), 0) - cpuBefore;
@@ -155,7 +157,8 @@ async function measureAtRate(
     const { port, processes } = await startShape(peer, scenario, upstreamPort, 0, tls);
     try {
       const load = { ...scenario, url: `http://127.0.0.1:${port}${scenario.path}`, core: LOAD_CORE, requestsPerSecond };
-      await atRate(fortio, { ...load, seconds: values.quick ? 1 : 2 });
+      await saturate({ ...load, seconds: warmUpSeconds });
+      await atRate(fortio, { ...load, seconds: 1 });
       const result: LoadResult = await atRate(fortio, { ...load, seconds: values.quick ? 3 : Math.max(5, seconds) });
       row.fixedRate = result;
     } finally {

@@ -18,13 +18,23 @@ export const meshwork: Peer = {
   start: async (options) => {
     const file = join(options.directory, `meshwork-${options.listenPort}.json`);
     writeFileSync(file, envoyBootstrap(options, 0));
-    // As the npm script starts it, `node` and flags included; BENCH_NODE_FLAGS adds others, for a profile.
+    // As the npm script starts it, `node` and flags included; BENCH_NODE_FLAGS adds others, for a profile, BENCH_PROXY_FLAGS some of the proxy's.
     const [, ...words] = SCRIPT.split(' ');
     const flags = [...words.filter((word) => word.startsWith('-')), ...(process.env['BENCH_NODE_FLAGS']?.split(' ') ?? [])];
     return startPinned({
       name: options.name,
       core: options.core,
-      command: [process.execPath, ...flags, MESHWORK, 'proxy', '-c', file, '-l', 'error'],
+      command: [
+        process.execPath,
+        ...flags,
+        MESHWORK,
+        'proxy',
+        '-c',
+        file,
+        '-l',
+        'error',
+        ...(process.env['BENCH_PROXY_FLAGS']?.split(' ') ?? []),
+      ],
       ports: [options.listenPort],
     });
   },
