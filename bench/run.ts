@@ -157,8 +157,8 @@ async function measureAtRate(
     const { port, processes } = await startShape(peer, scenario, upstreamPort, 0, tls);
     try {
       const load = { ...scenario, url: `http://127.0.0.1:${port}${scenario.path}`, core: LOAD_CORE, requestsPerSecond };
-      await saturate({ ...load, seconds: warmUpSeconds });
-      await atRate(fortio, { ...load, seconds: 1 });
+      // Warmed up by the load that is measured: another one is other code, compiled anew in the first seconds.
+      await atRate(fortio, { ...load, seconds: warmUpSeconds });
       const result: LoadResult = await atRate(fortio, { ...load, seconds: values.quick ? 3 : Math.max(5, seconds) });
       row.fixedRate = result;
     } finally {

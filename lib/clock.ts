@@ -8,6 +8,8 @@ export interface Clock {
   wallMs(): number;
   /** Calls `fn` once after `ms` milliseconds; after 0 once what waits at sockets has had its turn. The answer cancels it; cancelling twice is fine. */
   after(ms: number, fn: () => void): () => void;
+  /** As `after`, but what waits does not keep the process alive. */
+  afterUnheld(ms: number, fn: () => void): () => void;
 }
 
 /** Resolves after `ms` on the given clock, or at once when the signal aborts. Never rejects. */
@@ -33,18 +35,24 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
 /** The machine's own clock. Its timers do not keep a process alive unless `keepAlive` says so. */
 export function systemClock(options: { keepAlive?: boolean } = {}): Clock {
   const keepAlive = options.keepAlive ?? true;
-  const after = (ms: number, fn: () => void): (() => void) => {
-    if (ms <= 0) return nextTurn(fn, keepAlive);
-    let timer: ReturnType<typeof setTimeout>;
-    const arm = (leftMs: number): void => {
-      const stepMs = Math.min(leftMs, TIMER_MS_MAX);
-      timer = setTimeout(() => (leftMs > stepMs ? arm(leftMs - stepMs) : fn()), stepMs);
-      if (!keepAlive) timer.unref();
-    };
-    arm(ms);
-    return () => clearTimeout(timer);
+  return {
+    now: () => performance.now(),
+    wallMs: () => Date.now(),
+    after: (ms, fn) => startTimer(ms, fn, keepAlive),
+    afterUnheld: (ms, fn) => startTimer(ms, fn, false),
   };
-  return { now: () => performance.now(), wallMs: () => Date.now(), after };
+}
+
+function startTimer(ms: number, fn: () => void, keepAlive: boolean): () => void {
+  if (ms <= 0) return nextTurn(fn, keepAlive);
+  let timer: ReturnType<typeof setTimeout>;
+  const arm = (leftMs: number): void => {
+    const stepMs = Math.min(leftMs, TIMER_MS_MAX);
+    timer = setTimeout(() => (leftMs > stepMs ? arm(leftMs - stepMs) : fn()), stepMs);
+    if (!keepAlive) timer.unref();
+  };
+  arm(ms);
+  return () => clearTimeout(timer);
 }
 
 /** Not a timer of 0 ms: Node takes that for 1 ms, and runs the next one without a look at the sockets when the one before took as long. */
@@ -59,7 +67,7 @@ export class ManualClock implements Clock {
   #nowMs: number;
   #sequence = 0;
   readonly #wallOffsetMs: number;
-  readonly #timers = new Map<number, { dueMs: number; fn: () => void }>();
+  readonly #timers = new Map<number, { dueMs: number; held: boolean; fn: () => void }>();
 
   constructor(options: { nowMs?: number; wallMs?: number } = {}) {
     this.#nowMs = options.nowMs ?? 0;
@@ -75,14 +83,24 @@ export class ManualClock implements Clock {
   }
 
   after(ms: number, fn: () => void): () => void {
+    return this.#start(ms, fn, true);
+  }
+
+  afterUnheld(ms: number, fn: () => void): () => void {
+    return this.#start(ms, fn, false);
+  }
+
+  #start(ms: number, fn: () => void, held: boolean): () => void {
     const id = this.#sequence++;
-    this.#timers.set(id, { dueMs: this.#nowMs + Math.max(0, ms), fn });
+    this.#timers.set(id, { dueMs: this.#nowMs + Math.max(0, ms), held, fn });
     return () => this.#timers.delete(id);
   }
 
-  /** How many timers wait; zero at the end of a test means nothing leaked. */
+  /** How many timers wait that would keep a process alive; zero at the end of a test means nothing leaked. */
   get pending(): number {
-    return this.#timers.size;
+    let count = 0;
+    for (const timer of this.#timers.values()) if (timer.held) count++;
+    return count;
   }
 
   /** When the next timer is due, or undefined when none waits. */

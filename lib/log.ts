@@ -53,7 +53,7 @@ export function createLog(options: LogOptions): Log {
 
 /** A log that keeps nothing, for tests and pure cores. */
 export const silentLog: Log = createLog({
-  clock: { now: () => 0, wallMs: () => 0, after: () => () => undefined },
+  clock: { now: () => 0, wallMs: () => 0, after: () => () => undefined, afterUnheld: () => () => undefined },
   level: 'off',
   write: () => undefined,
 });

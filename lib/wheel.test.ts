@@ -30,22 +30,31 @@ test('timers fire on the first tick at or after their time, in order, whatever t
     expect(mark.fired[0]! - dueMs).toBeLessThan(8);
   }
   expect(wheel.size).toBe(0);
-  expect(clock.pending).toBe(0);
+  expect(clock.nextDueMs).toBeUndefined();
 });
 
-test('a timer that was taken back never fires, and an empty wheel holds no platform timer', () => {
+test('a timer that was taken back never fires; on an empty wheel the platform timer waits for the next one and is not started again', () => {
   const clock = new ManualClock();
   const wheel = new Wheel(clock);
   const mark = new Mark(clock);
 
   wheel.add(mark, 100);
-  expect(clock.pending).toBe(1);
+  expect(clock.nextDueMs).toBe(100);
   wheel.remove(mark);
+  wheel.remove(mark);
+  expect(clock.nextDueMs).toBe(100);
+  clock.advance(50);
+  wheel.add(mark, 150);
+  expect(clock.nextDueMs).toBe(100);
   wheel.remove(mark);
   clock.advance(1000);
 
   expect(mark.fired).toEqual([]);
-  expect(clock.pending).toBe(0);
+  expect(clock.nextDueMs).toBeUndefined();
+
+  wheel.add(mark, 1100);
+  clock.advance(100);
+  expect(mark.fired).toEqual([1100]);
 });
 
 test('a timer may put itself back and an earlier one moves the alarm forward', () => {

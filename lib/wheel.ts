@@ -12,7 +12,10 @@ export abstract class WheelTimer {
   abstract expire(): void;
 }
 
-/** Timers are due on the first tick at or after their time, never early. Adding and removing cost a few writes. */
+/**
+ * Timers are due on the first tick at or after their time, never early. Adding and removing cost a few writes. The wheel keeps no process
+ * alive: what a time-out is about (a socket) does.
+ */
 export class Wheel {
   readonly #clock: Clock;
   readonly #tickMs: number;
@@ -62,20 +65,13 @@ export class Wheel {
     timer.previous = undefined;
     timer.next = undefined;
     this.#size--;
-    // The armed platform timer stays: it fires at most once for nothing. When nothing waits it must not keep the process alive.
-    if (this.#size === 0) this.#release();
-  }
-
-  #release(): void {
-    this.#disarm?.();
-    this.#disarm = undefined;
-    this.#armedTick = Number.POSITIVE_INFINITY;
+    // The armed platform timer stays, on an empty wheel too, where each request would start another: it fires at most once for nothing.
   }
 
   #arm(tick: number): void {
     this.#disarm?.();
     this.#armedTick = tick;
-    this.#disarm = this.#clock.after(tick * this.#tickMs - this.#clock.now(), () => this.#turn());
+    this.#disarm = this.#clock.afterUnheld(tick * this.#tickMs - this.#clock.now(), () => this.#turn());
   }
 
   #turn(): void {

@@ -9,7 +9,7 @@ test('tasks are done in slices of five milliseconds, in order, each once', () =>
     later.push(fn);
     return () => undefined;
   };
-  const turns = new Turns({ now: () => spentMs, wallMs: () => 0, after });
+  const turns = new Turns({ now: () => spentMs, wallMs: () => 0, after, afterUnheld: after });
   const done: number[] = [];
   const tasks = Array.from({ length: 10 }, (_, index) => ({
     turn: () => {

@@ -64,18 +64,15 @@ test('when all members fall due together and each takes long, a part gives way t
   let nowMs = 0;
   let waitedMs = 0;
   const timers: (() => void)[] = [];
-  const clock = {
-    now: () => nowMs,
-    wallMs: () => 0,
-    after: (ms: number, fn: () => void) => {
-      timers.push(() => {
-        nowMs += ms;
-        waitedMs = ms;
-        fn();
-      });
-      return () => undefined;
-    },
+  const after = (ms: number, fn: () => void) => {
+    timers.push(() => {
+      nowMs += ms;
+      waitedMs = ms;
+      fn();
+    });
+    return () => undefined;
   };
+  const clock = { now: () => nowMs, wallMs: () => 0, after, afterUnheld: after };
   const sweep = sweepOf(clock);
   const swept = new Set<number>();
   let most = 0;
