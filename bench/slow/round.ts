@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { cpus } from 'node:os';
 import { freePorts } from '../../cli/ports.ts';
 import { meshwork } from '../peers/meshwork.ts';
+import type { Peer } from '../peers/peer.ts';
 import { startPinned } from '../process.ts';
 
 export type SlowKind = 'heads' | 'bodies' | 'readers' | 'mixed';
@@ -20,6 +21,8 @@ export interface SlowOptions {
   readonly besideSeconds: number;
   /** Scratch directory. */
   readonly directory: string;
+  /** Whom they go through; ours by default. */
+  readonly peer?: Peer;
 }
 
 export interface GoodResult {
@@ -75,8 +78,9 @@ export async function slowRound(options: SlowOptions): Promise<SlowResult> {
   const command = [process.execPath, program('app.ts'), String(appPort)];
   const app = await startPinned({ name: 'app', core: LOAD_CORE, command, ports: [appPort] });
   try {
-    const proxy = await meshwork.start({
-      name: 'meshwork',
+    const peer = options.peer ?? meshwork;
+    const proxy = await peer.start({
+      name: peer.name,
       hop: { kind: 'plain' },
       listenPort: port,
       upstreamPort: appPort,
