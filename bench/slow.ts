@@ -22,7 +22,8 @@ const { values } = parseArgs({
 });
 
 const peer = Object.entries(PEERS).find(([name]) => name === values.peer)?.[1];
-if (peer?.version() === undefined) throw new Error(`--peer ${values.peer}: not one of ${Object.keys(PEERS).join(', ')}, or not on this machine`);
+if (peer?.version() === undefined)
+  throw new Error(`--peer ${values.peer}: not one of ${Object.keys(PEERS).join(', ')}, or not on this machine`);
 const directory = mkdtempSync(join(tmpdir(), 'meshwork-slow-'));
 const results: SlowResult[] = [];
 try {

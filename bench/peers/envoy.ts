@@ -10,7 +10,7 @@ const ENVOY = process.env['ENVOY'] ?? 'envoy';
 
 export const envoy: Peer = {
   name: 'envoy',
-  version: () => /\/(\d+\.\d+\.\d+)/.exec(spawnSync(ENVOY, ['--version'], { encoding: 'utf8' }).stdout ?? '')?.[1],
+  version: () => /version: [^/]+\/(\d+\.\d+\.\d+)/.exec(spawnSync(ENVOY, ['--version'], { encoding: 'utf8' }).stdout ?? '')?.[1],
   can: () => true,
   start: async (options) => {
     const file = join(options.directory, `envoy-${options.listenPort}.json`);
