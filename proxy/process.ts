@@ -13,8 +13,8 @@ const FIRST_MS = 60_000;
 const EVERY_MS = 600_000;
 /** While requests are new their code is being compiled, which should not wait. */
 const COMPILED_MS = 30_000;
-/** Weighs a tenth of the thread that serves. Marking a heap takes 50 to 100 ms of a core: beside it every other request waits as long. */
-const THREADS_NICE = 10;
+/** Steps of nice: a weight of a tenth of the thread that serves. Marking a heap takes 50 to 100 ms of a core: beside it every other request waits as long. */
+const THREADS_NICE_STEPS = 10;
 
 export interface ProcessDeps {
   readonly clock: Clock;
@@ -42,7 +42,7 @@ export function tendProcess(proxy: { readonly ready: Promise<void>; readonly don
   void proxy.ready.then(() => {
     if (ended) return;
     (deps.collect ?? collect)();
-    cancelLower = deps.clock.after(COMPILED_MS, deps.lowerThreads ?? (() => void lowerV8Threads(THREADS_NICE)));
+    cancelLower = deps.clock.after(COMPILED_MS, deps.lowerThreads ?? (() => void lowerV8Threads(THREADS_NICE_STEPS)));
     const release = deps.release ?? residentMemoryRelease();
     if (release === undefined) return;
     const releaseIn = (ms: number): void => {
