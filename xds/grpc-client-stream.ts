@@ -89,7 +89,7 @@ export class ClientStream {
     this.#cancelConnect?.();
     if (this.#ready) this.#session.disconnected();
     this.#call.cancel();
-    this.#client.close();
+    closeChannel(this.#client);
     this.#events.ended(error, this.#responses);
   }
 }
@@ -103,12 +103,37 @@ export function openChannel(target: string, options: ChannelNeeds): Client {
   return new Client(target, options.credentials(), { ...discoveryChannelOptions(options), ...named });
 }
 
+interface Subchannel {
+  readonly backoffTimeout?: { stop(): void };
+}
+
+/** Where grpc-js keeps the connections of a channel that has a pool of its own. */
+interface ChannelInside {
+  readonly internalChannel?: {
+    readonly subchannelPool?: { readonly pool?: Readonly<Record<string, readonly { readonly subchannel: Subchannel }[]>> };
+  };
+}
+
+/**
+ * Closes what `openChannel` opened. grpc-js (1.14) by itself goes on with what was refused a second ago though its channel is closed, and keeps the
+ * connection when it gets one: after an outage each attempt would have left one.
+ */
+export function closeChannel(client: Client): void {
+  const pool = (client.getChannel() as ChannelInside).internalChannel?.subchannelPool?.pool;
+  const subchannels = Object.values(pool ?? {}).flat();
+  client.close();
+  for (const { subchannel } of subchannels) subchannel.backoffTimeout?.stop();
+}
+
 /** Calls `ready` once, or never when the channel is closed before. */
 export function whenReady(channel: ReturnType<Client['getChannel']>, ready: () => void): void {
   const look = (): void => {
-    const state = channel.getConnectivityState(true);
+    let state = channel.getConnectivityState(false);
+    // Asked to connect, a channel that is closed would do so, and nobody could close it again.
+    if (state === connectivityState.SHUTDOWN) return;
+    if (state === connectivityState.IDLE) state = channel.getConnectivityState(true);
     if (state === connectivityState.READY) ready();
-    else if (state !== connectivityState.SHUTDOWN) channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, look);
+    else channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, look);
   };
   look();
 }

@@ -7,7 +7,7 @@ import { Backoff } from './session/backoff.ts';
 import { ClientSession } from './session/client.ts';
 import type { ClientEvent, ClientUpdate, Problem } from './session/client.ts';
 import type { Mode, NodeInfo } from './session/messages.ts';
-import { ClientStream, openChannel, whenReady } from './grpc-client-stream.ts';
+import { ClientStream, closeChannel, openChannel, whenReady } from './grpc-client-stream.ts';
 import type { StreamEvents } from './grpc-client-stream.ts';
 import { KEEPALIVE_TIME_MS } from './grpc-options.ts';
 
@@ -189,7 +189,7 @@ class Connector implements DiscoveryClient {
     let client: Client | undefined;
     let cancel: () => void;
     const probe = (): void => {
-      client?.close();
+      if (client !== undefined) closeChannel(client);
       cancel = clock.after(returnMs, probe);
       try {
         client = openChannel(targets[0]!, this.#options);
@@ -202,7 +202,7 @@ class Connector implements DiscoveryClient {
     };
     const stop = (): void => {
       cancel();
-      client?.close();
+      if (client !== undefined) closeChannel(client);
       client = undefined;
     };
     const back = (): void => {

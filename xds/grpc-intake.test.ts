@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect as http2 } from 'node:http2';
 import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
 import { connect as tcp } from 'node:net';
+import type { Socket } from 'node:net';
 import { afterEach, expect, jest, test } from '@jest/globals';
 import { Server, ServerCredentials, status } from '@grpc/grpc-js';
 import { encodeDeltaRequest } from './resources/discovery.ts';
@@ -145,6 +146,44 @@ test('connections of strangers give way to newer ones, those of callers that are
   expect(sockets.slice(1).map((socket) => socket.closed)).toEqual([false, false]);
   expect(known.stream.closed).toBe(false);
   expect(intake.connections).toBe(3);
+});
+
+/** Connections that say nothing, opened at once; with the time at which each was first spoken to. */
+function silent(port: number, count: number): { readonly sockets: readonly Socket[]; readonly greetedMs: number[] } {
+  const greetedMs: number[] = [];
+  const sockets = Array.from({ length: count }, () => {
+    const socket = tcp(port, '127.0.0.1');
+    socket.on('error', expected);
+    socket.once('data', () => greetedMs.push(clock.now()));
+    onClose(() => void socket.destroy());
+    return socket;
+  });
+  return { sockets, greetedMs };
+}
+
+test('of many connections that come at once a few begin at a time, and those that say nothing do not hold up the others', async () => {
+  const { port } = await started();
+  const { greetedMs } = silent(port, 60);
+  const late = open(session(port));
+  late.stream.write(message('late'));
+
+  await late.answered;
+  await until(() => greetedMs.length === 60, 'all have begun');
+  const first = greetedMs[0]!;
+  // Node's SETTINGS are the first that a connection hears when it has begun.
+  expect(greetedMs[24]! - first).toBeGreaterThanOrEqual(30);
+  expect(greetedMs[48]! - first).toBeGreaterThanOrEqual(60);
+});
+
+test('connections that have not begun are closed with the intake', async () => {
+  const { port, intake } = await started();
+  const { sockets, greetedMs } = silent(port, 60);
+  await until(() => greetedMs.length > 0 && intake.connections === 60, 'all are there and the first have begun');
+
+  intake.close();
+
+  await until(() => sockets.every((socket) => socket.closed || socket.bytesRead > 0), 'the others are closed');
+  expect(sockets.filter(({ closed }) => closed).length).toBeGreaterThanOrEqual(30);
 });
 
 test('a connection and a stream that never say who they are end', async () => {

@@ -6,6 +6,7 @@ import type { ServerHttp2Stream } from 'node:http2';
 import { ServerInterceptingCall, status } from '@grpc/grpc-js';
 import type { Server, ServerCredentials, ServerInterceptingCallInterface, ServerInterceptor } from '@grpc/grpc-js';
 import type { Clock } from '../lib/clock.ts';
+import { nextSlice } from '../lib/slices.ts';
 import { MESSAGE_BYTES_MAX } from './grpc-options.ts';
 
 export interface IntakeOptions {
@@ -36,7 +37,13 @@ export interface Intake {
 
 interface Connection {
   readonly socket: Socket;
-  readonly sinceMs: number;
+  /** Address and port of the caller. */
+  readonly key: string;
+  /** Hands it to the gRPC server. */
+  readonly begin: () => void;
+  /** When its bytes were read first, and when a part of a long message came last. */
+  begunMs: number;
+  longMs: number;
   proven: boolean;
   streams: number;
 }
@@ -60,6 +67,19 @@ interface Inside {
 
 /** Streams at once of a stranger; one for each service of discovery, and those beside it. */
 const STRANGER_STREAMS_MAX = 16;
+/**
+ * Connections that begin at a time. One pass over the sockets reads all that has come, 64 KiB of each, and has no bound of its own: after an
+ * outage a thousand clients come at once, each with long first requests.
+ */
+const BEGINNING_MAX = 24;
+/** As many of them begin in a turn of the event loop. */
+const ADMITTED_MAX = 4;
+/** Who has sent nothing long for this time gives its place to the next one. */
+const QUIET_MS = 60;
+/** As does who goes on for this time. */
+const BEGINNING_MS_MAX = 250;
+const LOOK_MS = 10;
+const LONG_BYTES_MIN = 4_096;
 const HEAD_BYTES = 5;
 const SWEEP_MS = 1_000;
 /** A client may read its status for this long before a stream that it does not end itself is reset. */
@@ -73,6 +93,10 @@ export function createIntake(options: IntakeOptions): Intake {
   const connections = new Map<string, Connection>();
   /** In order of arrival. */
   const strangers = new Map<string, Connection>();
+  /** Those whose bytes are not read yet. */
+  const waiting = new Set<Connection>();
+  const beginning = new Set<Connection>();
+  let looking = false;
   const partials = new Partials(clock, options.partialBytesMax ?? 128 * 1024 * 1024);
   let listener: NetServer | undefined;
   let cancelSweep = (): void => undefined;
@@ -80,23 +104,56 @@ export function createIntake(options: IntakeOptions): Intake {
 
   const take = (socket: Socket, inject: (socket: Socket) => void): void => {
     const key = `${socket.remoteAddress}:${socket.remotePort}`;
-    const connection: Connection = { socket, sinceMs: clock.now(), proven: false, streams: 0 };
+    const connection: Connection = { socket, key, begin: () => inject(socket), begunMs: 0, longMs: 0, proven: false, streams: 0 };
     connections.set(key, connection);
-    strangers.set(key, connection);
+    // Until the server has it.
+    socket.on('error', closes);
     socket.once('close', () => {
+      waiting.delete(connection);
+      beginning.delete(connection);
       if (connections.get(key) === connection) connections.delete(key);
       if (strangers.get(key) === connection) strangers.delete(key);
     });
+    waiting.add(connection);
+    if (!looking) admit();
+  };
+  const admit = (): void => {
+    looking = false;
+    const nowMs = clock.now();
+    for (const one of beginning) if (nowMs - one.longMs >= QUIET_MS || nowMs - one.begunMs >= BEGINNING_MS_MAX) beginning.delete(one);
+    let places = Math.min(ADMITTED_MAX, BEGINNING_MAX - beginning.size);
+    for (const connection of waiting) {
+      if (places-- === 0) break;
+      connection.begunMs = connection.longMs = nowMs;
+      begin(connection);
+    }
+    if (waiting.size === 0 || closed) return;
+    looking = true;
+    if (beginning.size < BEGINNING_MAX) nextSlice(clock, admit);
+    else clock.after(LOOK_MS, admit);
+  };
+  const begin = (connection: Connection): void => {
+    waiting.delete(connection);
+    beginning.add(connection);
+    strangers.set(connection.key, connection);
     if (strangers.size > strangersMax) {
       const [oldest] = strangers.values();
+      strangers.delete(oldest!.key);
       oldest!.socket.destroy();
     }
-    inject(socket);
+    connection.begin();
+    // Only now: what the kernel has of it goes to the session and not into the socket's own buffer.
+    connection.socket.resume();
+  };
+  const hear = (connection: Connection, stream: ServerHttp2Stream): void => {
+    stream.prependListener('data', (chunk: Buffer) => {
+      if (chunk.length >= LONG_BYTES_MIN) connection.longMs = clock.now();
+    });
   };
   const sweep = (): void => {
     cancelSweep = clock.after(SWEEP_MS, sweep);
-    for (const { socket, sinceMs } of strangers.values()) {
-      if (clock.now() - sinceMs < strangerMsMax) break;
+    for (const { socket, begunMs } of strangers.values()) {
+      if (clock.now() - begunMs < strangerMsMax) break;
       socket.destroy();
     }
   };
@@ -108,6 +165,7 @@ export function createIntake(options: IntakeOptions): Intake {
       const connection = connections.get(`${remoteAddress}:${remotePort}`);
       if (connection !== undefined) {
         connection.streams += 1;
+        if (beginning.has(connection)) hear(connection, stream);
         stream.once('close', () => (connection.streams -= 1));
         if (!connection.proven && connection.streams > STRANGER_STREAMS_MAX) stream.close(constants.NGHTTP2_REFUSED_STREAM);
       }
@@ -117,7 +175,9 @@ export function createIntake(options: IntakeOptions): Intake {
     },
     async listen(server, credentials, address) {
       const injector = server.createConnectionInjector(credentials);
-      const net = createServer({ noDelay: true }, (socket) => take(socket, (taken) => injector.injectConnection(taken)));
+      const net = createServer({ noDelay: true, pauseOnConnect: true }, (socket) =>
+        take(socket, (taken) => injector.injectConnection(taken)),
+      );
       listener = net;
       net.maxConnections = options.connectionsMax ?? 12_000;
       await new Promise<void>((resolve, reject) => {
@@ -140,8 +200,13 @@ export function createIntake(options: IntakeOptions): Intake {
       closed = true;
       cancelSweep();
       listener?.close();
+      for (const { socket } of waiting) socket.destroy();
     },
   };
+}
+
+function closes(): void {
+  // A broken connection is told by its close.
 }
 
 /** The messages that are on their way in. */

@@ -1,14 +1,16 @@
 /** Serves discovery on a grpc-js server: one session per stream, written with back-pressure, ended when it misbehaves. */
 import { Metadata, status } from '@grpc/grpc-js';
 import type { Server, ServerDuplexStream } from '@grpc/grpc-js';
-import type { Http2Stream } from 'node:http2';
 import { constants } from 'node:http2';
 import type { Clock } from '../lib/clock.ts';
 import { Doorway } from './doorway.ts';
 import type { Beginner } from './doorway.ts';
 import type { Intake } from './grpc-intake.ts';
+import { http2StreamOf, readLongMessages, writePieces } from './grpc-inside.ts';
 import { MESSAGE_BYTES_MAX } from './grpc-options.ts';
+import { LongMessage, Scratch } from './message-decoder.ts';
 import { responsePieces } from './resources/discovery.ts';
+import { repeatsLists } from './resources/request-lists.ts';
 import { discoveryMethods } from './resources/services.ts';
 import type { DiscoveryMethod } from './resources/services.ts';
 import { CODES, StreamError, factsOf } from './session/messages.ts';
@@ -82,8 +84,9 @@ export interface ServeDiscoveryOptions {
   readonly intake?: Pick<Intake, 'proven'>;
 }
 
-/** Requests come as bytes: they are decoded in the stream's turn. */
-type Call = ServerDuplexStream<Buffer, DiscoveryResponse>;
+/** Requests come as they were sent: they are decoded in the stream's turn. */
+type Received = Buffer | LongMessage;
+type Call = ServerDuplexStream<Received, DiscoveryResponse>;
 
 /** Adds the aggregated and the per-type discovery services to `server`. The answer ends all streams and refuses new ones. */
 export function serveDiscovery(
@@ -94,6 +97,7 @@ export function serveDiscovery(
   const open = new Set<StreamBinding>();
   const turns = new Turns(options.clock);
   const doorway = new Doorway(options.clock);
+  const scratch = new Scratch();
   const strangeNames = new StrangeNames(options.strangeNameCharsMax ?? 32 * 1024 * 1024);
   /** In order of arrival. */
   const strangers = new Set<StreamBinding>();
@@ -111,7 +115,7 @@ export function serveDiscovery(
       method,
       call,
       handler,
-      { ...options, turns, doorway, strangeNames },
+      { ...options, turns, doorway, scratch, strangeNames },
       {
         proven: () => {
           strangers.delete(binding);
@@ -134,7 +138,7 @@ export function serveDiscovery(
       method.definition.path,
       (call: Call) => serve(method, call),
       method.definition.responseSerialize,
-      (bytes: Buffer) => bytes,
+      (message: Received) => message,
       'bidi',
     );
   }
@@ -157,6 +161,7 @@ interface BindingEnds {
 interface BindingOptions extends ServeDiscoveryOptions {
   readonly turns: Turns;
   readonly doorway: Doorway;
+  readonly scratch: Scratch;
   readonly strangeNames: StrangeNames;
 }
 
@@ -171,7 +176,7 @@ class StreamBinding implements ServerStream, Task, Beginner {
   readonly #session: ServerSession;
   readonly #decode: (bytes: Buffer) => DiscoveryRequest;
   /** Requests that wait for a turn; reading stops at the first, so there are no more of them than grpc-js had read already. */
-  readonly #inbox: Buffer[] = [];
+  readonly #inbox: (Received | DiscoveryRequest)[] = [];
   /** The handler looks at the node. */
   #admitting = false;
   #published: ResourceSet | undefined;
@@ -216,11 +221,12 @@ class StreamBinding implements ServerStream, Task, Beginner {
     call.on('cancelled', () => this.#end(new StreamError(status.CANCELLED, 'the client cancelled the stream or its connection broke')));
     call.on('error', (error: Error & { code?: number }) => this.#end(new StreamError(error.code ?? status.UNKNOWN, error.message)));
     call.on('close', () => this.#end(undefined));
+    readLongMessages(call, MESSAGE_BYTES_MAX);
     options.doorway.enter(this);
   }
 
   begin(): void {
-    this.#call.on('data', (bytes: Buffer) => this.#arrived(bytes));
+    this.#call.on('data', (message: Received) => this.#arrived(message));
   }
 
   get node(): NodeInfo | undefined {
@@ -237,8 +243,7 @@ class StreamBinding implements ServerStream, Task, Beginner {
 
   turn(): void {
     if (this.#closed) return;
-    const bytes = this.#admitting ? undefined : this.#inbox.shift();
-    if (bytes !== undefined) void this.#receive(bytes);
+    if (!this.#admitting && this.#inbox.length > 0) void this.#receive(this.#inbox.shift()!);
     const resources = this.#published;
     this.#published = undefined;
     this.#flush();
@@ -263,18 +268,33 @@ class StreamBinding implements ServerStream, Task, Beginner {
     this.#end(new StreamError(code, message), true);
   }
 
-  #arrived(bytes: Buffer): void {
+  #arrived(message: Received): void {
     if (this.#closed) return;
     this.#call.pause();
-    this.#inbox.push(bytes);
-    this.#options.turns.ask(this);
+    try {
+      this.#inbox.push(this.#isCheap(message) ? this.#decoded(message) : message);
+      this.#options.turns.ask(this);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** After an outage a thousand clients send the same long lists: decoded they need no memory of their own while they wait for a turn. */
+  #isCheap(message: Received): message is LongMessage {
+    return message instanceof LongMessage && this.mode === 'delta' && message.readIn(this.#options.scratch, repeatsLists);
+  }
+
+  /** Nothing of a decoded request is a view of its bytes. */
+  #decoded(message: Received): DiscoveryRequest {
+    if (message instanceof LongMessage) return message.readIn(this.#options.scratch, (bytes) => decoded(this.#decode, bytes));
+    return decoded(this.#decode, message);
   }
 
   /** One request at a time: while the handler looks at the node, nothing more is read. */
-  async #receive(bytes: Buffer): Promise<void> {
+  async #receive(next: Received | DiscoveryRequest): Promise<void> {
     try {
       const first = this.#session.node === undefined;
-      this.#session.receive(decoded(this.#decode, bytes));
+      this.#session.receive('mode' in next ? next : this.#decoded(next));
       if (first) {
         this.#identified = true;
         const admitted = this.#handler.identified(this, this.#session.node!);
@@ -289,9 +309,13 @@ class StreamBinding implements ServerStream, Task, Beginner {
       if (this.#inbox.length > 0) this.#options.turns.ask(this);
       else this.#call.resume();
     } catch (error) {
-      const known = error instanceof StreamError ? error : new StreamError(CODES.internal, `cannot serve the stream: ${messageOf(error)}`);
-      this.#end(known, true);
+      this.#fail(error);
     }
+  }
+
+  #fail(error: unknown): void {
+    const known = error instanceof StreamError ? error : new StreamError(CODES.internal, `cannot serve the stream: ${messageOf(error)}`);
+    this.#end(known, true);
   }
 
   /** One message is on its way at most; the rest is still a choice, so the newest wins and nothing piles up. */
@@ -310,7 +334,7 @@ class StreamBinding implements ServerStream, Task, Beginner {
       this.#writing = false;
       this.#options.turns.ask(this);
     };
-    const stream = bytes >= SHARED_BYTES_MIN && bytes <= SHARED_BYTES_MAX ? this.#http2() : undefined;
+    const stream = bytes >= SHARED_BYTES_MIN && bytes <= SHARED_BYTES_MAX ? http2StreamOf(this.#call) : undefined;
     if (stream === undefined || stream.destroyed) this.#call.write(response, written);
     else {
       this.#call.sendMetadata(new Metadata());
@@ -318,16 +342,9 @@ class StreamBinding implements ServerStream, Task, Beginner {
     }
   }
 
-  /** What grpc-js writes to, below its interceptors. Undefined when it keeps that elsewhere. */
-  #http2(): Http2Stream | undefined {
-    let call = (this.#call as unknown as { call?: CallLayer }).call;
-    while (call !== undefined && call.stream === undefined) call = call.nextCall;
-    return call?.stream;
-  }
-
   /** A status would wait behind the bytes that are not read, so the HTTP/2 stream is reset. */
   #abort(message: string): void {
-    const stream = this.#http2();
+    const stream = http2StreamOf(this.#call);
     this.#end(new StreamError(CODES.unavailable, message), stream === undefined);
     stream?.close(constants.NGHTTP2_CANCEL);
   }
@@ -351,22 +368,6 @@ class StreamBinding implements ServerStream, Task, Beginner {
 const SHARED_BYTES_MIN = 16_384;
 /** What may be too long for a message as a whole is refused by grpc-js. */
 const SHARED_BYTES_MAX = MESSAGE_BYTES_MAX / 2;
-
-/** One layer of grpc-js: an interceptor around the next, or the one that has the stream. */
-type CallLayer = { readonly stream?: Http2Stream; readonly nextCall?: CallLayer };
-
-/** A gRPC message: a byte that says "not compressed", its length, its bytes. An error of the stream is told by its end. */
-function writePieces(stream: Http2Stream, pieces: readonly Uint8Array[], written: () => void): void {
-  const prefix = Buffer.alloc(5);
-  let bytes = 0;
-  for (const piece of pieces) bytes += piece.length;
-  prefix.writeUInt32BE(bytes, 1);
-  stream.cork();
-  stream.write(prefix);
-  for (const piece of pieces.slice(0, -1)) stream.write(piece);
-  stream.write(pieces.at(-1)!, written);
-  stream.uncork();
-}
 
 /** A client slower than a megabyte a second holds up memory that others need. */
 const BYTES_PER_MS_MIN = 1_000;

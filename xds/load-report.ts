@@ -3,7 +3,7 @@ import { Metadata } from '@grpc/grpc-js';
 import type { ChannelCredentials, Client, Server, ServerDuplexStream, ClientDuplexStream } from '@grpc/grpc-js';
 import type { Clock } from '../lib/clock.ts';
 import type { Random } from '../lib/random.ts';
-import { openChannel } from './grpc-client-stream.ts';
+import { closeChannel, openChannel } from './grpc-client-stream.ts';
 import { LOAD_REPORT_METHOD } from './resources/load-report.ts';
 import type { ClusterLoad, LoadInstruction, LoadReport } from './resources/load-report.ts';
 import { Backoff } from './session/backoff.ts';
@@ -121,7 +121,7 @@ export function reportLoad(options: ReportLoadOptions): () => void {
     const ended = call;
     call = undefined;
     ended?.cancel();
-    client?.close();
+    if (client !== undefined) closeChannel(client);
   };
   connect();
   return () => {

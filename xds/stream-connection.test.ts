@@ -6,6 +6,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { afterEach, expect, jest, test } from '@jest/globals';
 import { credentials, logVerbosity, Server, ServerCredentials, setLogVerbosity } from '@grpc/grpc-js';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { sleep } from '../lib/clock.ts';
 import { systemRandom } from '../lib/random.ts';
 import { discoveryMethods } from './resources/services.ts';
 import type { DiscoveryRequest, DiscoveryResponse } from './session/messages.ts';
@@ -66,6 +67,55 @@ test('rule 52: a target that is away is passed over, and taken back when it is t
   await until(() => has(CLUSTER_TYPE, 'from-second') === undefined, 'what only the second knew is gone');
   expect(client.connection.target).toBe(first.target);
   await until(() => second.streams.size === 0, 'the second has no stream any more');
+});
+
+test('attempts that failed leave nothing behind: a control plane that comes back has one connection of each client', async () => {
+  const port = await freePort();
+  const failures: string[] = [];
+  const onConnection = ({ state, error }: DiscoveryConnection): unknown => state === 'waiting' && failures.push(error);
+  const { client } = sidecar(`127.0.0.1:${port}`, 'delta', { onConnection, backoff: { baseMs: 1, capMs: 1 } });
+  await until(() => failures.length >= 5, 'five attempts failed');
+  let connections = 0;
+  const listener = createServer((socket) => {
+    connections++;
+    socket.on('error', () => socket.destroy());
+    onClose(() => void socket.destroy());
+  });
+  await new Promise<void>((resolve) => listener.listen(port, '127.0.0.1', resolve));
+  onClose(() => void listener.close());
+
+  // grpc-js would try those again that were refused a second ago.
+  await sleep(clock, 1_600);
+
+  expect(failures.slice(0, 5)).toEqual(failures.slice(0, 5).map(() => expect.stringContaining('ECONNREFUSED')));
+  expect(connections).toBe(1);
+  client.close();
+});
+
+test('a client that is closed closes its connection at once', async () => {
+  const plane = await controlPlane([testResource(CLUSTER_TYPE, 'a')]);
+  let open = 0;
+  const relay = createServer((near) => {
+    open++;
+    const far = connect(Number(plane.target.split(':')[1]), '127.0.0.1');
+    for (const socket of [near, far]) socket.on('error', () => socket.destroy());
+    near.on('close', () => {
+      open--;
+      far.destroy();
+    });
+    near.pipe(far).pipe(near);
+  });
+  await new Promise<void>((resolve) => relay.listen(0, '127.0.0.1', resolve));
+  onClose(() => void relay.close());
+  const { client, has } = sidecar(`127.0.0.1:${(relay.address() as AddressInfo).port}`, 'delta');
+  client.subscribe(CLUSTER_TYPE, ['*']);
+  await until(() => has(CLUSTER_TYPE, 'a') !== undefined, 'the cluster came');
+  expect(open).toBe(1);
+  const closedMs = clock.now();
+  client.close();
+
+  await until(() => open === 0, 'the connection is closed');
+  expect(clock.now() - closedMs).toBeLessThan(5_000);
 });
 
 test('a control plane that hangs is noticed by its missing pong, and served again by the next connection', async () => {

@@ -23,6 +23,7 @@ import type {
   SotwResponse,
   WireResource,
 } from '../session/messages.ts';
+import { FieldWalk } from '../proto/field-walk.ts';
 import { boundElements } from './bounded.ts';
 import { fromDuration } from './duration.ts';
 import { nodeInfo, nodeMessage } from './node.ts';
@@ -97,10 +98,11 @@ const ACKNOWLEDGEMENT_BYTES_MAX = 256;
 const NO_VERSIONS: ReadonlyMap<string, string> = new Map();
 
 function wholeDeltaRequest(bytes: Uint8Array): DeltaRequest {
-  boundRequest(DeltaDiscoveryRequestSchema, 1, bytes);
-  const split = splitLists(bytes);
-  const message = fromBinary(DeltaDiscoveryRequestSchema, split?.rest ?? bytes);
-  const lists: RequestLists = split?.lists ?? {
+  const split = splitLists(bytes, REQUEST_ELEMENTS_MAX);
+  const rest = split?.rest ?? bytes;
+  boundRequest(DeltaDiscoveryRequestSchema, 1, rest, split?.lists.elements);
+  const message = fromBinary(DeltaDiscoveryRequestSchema, rest);
+  const lists: Omit<RequestLists, 'elements'> = split?.lists ?? {
     subscribe: message.resourceNamesSubscribe,
     unsubscribe: message.resourceNamesUnsubscribe,
     initialVersions: new Map(Object.entries(message.initialResourceVersions)),
@@ -123,21 +125,17 @@ const NODE_ELEMENTS_MAX = 20_000;
 /** 100,000 names to subscribe, as many to give up, and as many with the versions that a client has. */
 const REQUEST_ELEMENTS_MAX = 600_000;
 
-/** What is not going to be kept is not decoded either: the bytes of a request are few beside what they become. */
-function boundRequest(desc: DescMessage, nodeField: number, bytes: Uint8Array): void {
-  const reader = new BinaryReader(bytes);
-  while (reader.pos < reader.len) {
-    const [field, wireType] = reader.tag();
-    if (field !== nodeField || wireType !== WireType.LengthDelimited) {
-      reader.skip(wireType, field);
-      continue;
-    }
-    const node = reader.bytes();
-    if (node.length > NODE_BYTES_MAX)
-      throw new StreamError(CODES.resourceExhausted, `a node may take at most ${NODE_BYTES_MAX} bytes, received ${node.length}`);
-    boundElements(NodeSchema, node, NODE_ELEMENTS_MAX);
+/** What is not going to be kept is not decoded either: the bytes of a request are few beside what they become. `counted` elements are in its lists. */
+function boundRequest(desc: DescMessage, nodeField: number, bytes: Uint8Array, counted = 0): void {
+  const fields = new FieldWalk(bytes);
+  while (fields.next()) {
+    if (fields.number !== nodeField || fields.wireType !== WireType.LengthDelimited) continue;
+    const nodeBytes = fields.to - fields.from;
+    if (nodeBytes > NODE_BYTES_MAX)
+      throw new StreamError(CODES.resourceExhausted, `a node may take at most ${NODE_BYTES_MAX} bytes, received ${nodeBytes}`);
+    boundElements(NodeSchema, bytes.subarray(fields.from, fields.to), NODE_ELEMENTS_MAX);
   }
-  boundElements(desc, bytes, REQUEST_ELEMENTS_MAX);
+  boundElements(desc, bytes, REQUEST_ELEMENTS_MAX, counted);
 }
 
 // ---- responses ------------------------------------------------------------------------------------------------------

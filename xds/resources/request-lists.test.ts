@@ -32,11 +32,28 @@ test('lists that differ are kept apart', () => {
 });
 
 test('short requests, and lists with other fields between them, are decoded as they are', () => {
-  expect(splitLists(encodeDeltaRequest(request(names(3))))).toBeUndefined();
+  expect(splitLists(encodeDeltaRequest(request(names(3))), 1_000)).toBeUndefined();
   // Two messages one after the other are one message, with the names of both.
   const twice = Buffer.concat([encodeDeltaRequest(request(names(300, 'a'))), encodeDeltaRequest(request(names(300, 'b')))]);
-  expect(splitLists(twice)).toBeUndefined();
+  expect(splitLists(twice, 10_000)).toBeUndefined();
   expect(decodeDeltaRequest(twice).subscribe).toEqual([...names(300, 'a'), ...names(300, 'b')]);
+});
+
+test('lists that go on where remembered ones end are not taken for those', () => {
+  const fields = { unsubscribe: [], initialVersions: new Map() };
+  const short = decodeDeltaRequest(encodeDeltaRequest(request(names(300), fields)));
+  const long = decodeDeltaRequest(encodeDeltaRequest(request([...names(300), 'one more'], fields)));
+  const shorter = decodeDeltaRequest(encodeDeltaRequest(request(names(299), fields)));
+  expect([short, long, shorter].map(({ subscribe }) => subscribe.length)).toEqual([300, 301, 299]);
+  expect(long.subscribe.at(-1)).toBe('one more');
+});
+
+test('a request may have so many elements, whether it is remembered or not', () => {
+  const bytes = encodeDeltaRequest(request(names(301)));
+  // A name is one element, an entry of the versions is one: 301 of each, and the name to give up.
+  expect(() => splitLists(bytes, 602)).toThrow('may have at most 602 fields and items');
+  expect(splitLists(bytes, 603)?.lists.elements).toBe(603);
+  expect(splitLists(bytes, 603)?.lists).toBe(splitLists(bytes, 603)?.lists);
 });
 
 test('bytes that are no request are refused', () => {
