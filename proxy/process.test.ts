@@ -20,7 +20,6 @@ function keep(): Kept {
       clock,
       collect: () => calls.push('collect'),
       release: () => calls.push(`release at ${clock.now() / 1_000}`),
-      lowerThreads: () => calls.push(`lower at ${clock.now() / 1_000}`),
     },
   );
   return { clock, calls, becomeReady: () => ready.resolve(), end: () => done.resolve(0) };
@@ -28,14 +27,15 @@ function keep(): Kept {
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-test('a proxy that is ready collects and then gives back; it gives back after a minute and every ten minutes, until it ends; its threads step back after half a minute', async () => {
+test('a proxy that is ready collects and then gives back; it gives back after 20 s, 40 s later and then every 80 s, until it ends', async () => {
   const { clock, calls, becomeReady, end } = keep();
   expect(calls).toEqual([]);
   becomeReady();
   await turn();
   expect(calls).toEqual(['collect', 'release at 0']);
-  clock.advance(1_261_000);
-  expect(calls.slice(2)).toEqual(['lower at 30', 'release at 60', 'release at 660', 'release at 1260']);
+  clock.advance(310_000);
+  const seconds = [60, 140, 220, 300];
+  expect(calls.slice(2)).toEqual(['release at 20', ...seconds.map((at) => `release at ${at}`)]);
   end();
   await turn();
   expect(clock.pending).toBe(0);

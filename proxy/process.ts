@@ -1,20 +1,16 @@
 /**
- * What a proxy does that has its process to itself: it gives memory back once it is ready, a minute later, when first requests have been
- * served, and then every ten minutes; and V8's own threads step back when the code that is hot has been compiled.
+ * What a proxy does that has its process to itself: it gives memory back once it is ready, 20 s later, when first requests have been served, and
+ * then more seldom, at last every 80 s.
  */
-import { lowerV8Threads } from '../lib/background-threads.ts';
 import { collectGarbage, limitHeapGrowth } from '../lib/heap.ts';
 import { residentMemoryRelease } from '../lib/resident.ts';
 import type { Clock } from '../lib/clock.ts';
 
-/** Under load some requests outlive the young generation; they are collected each ten seconds or so instead of each forty. */
-const HEAP_GROWTH_PERCENT = 40;
-const FIRST_MS = 60_000;
-const EVERY_MS = 600_000;
-/** While requests are new their code is being compiled, which should not wait. */
-const COMPILED_MS = 30_000;
-/** Steps of nice: a weight of a tenth of the thread that serves. Marking a heap takes 50 to 100 ms of a core: beside it every other request waits as long. */
-const THREADS_NICE_STEPS = 10;
+/** Connections come and go, and under load some requests outlive the young generation. What they leave is collected each ten seconds or so, and not each forty. */
+const HEAP_GROWTH_PERCENT = 15;
+/** Pages are given back after this time, and then more seldom: code that is rarely used comes back in, and so does what `malloc` keeps. */
+const FIRST_MS = 20_000;
+const EVERY_MS_MAX = 80_000;
 
 export interface ProcessDeps {
   readonly clock: Clock;
@@ -22,8 +18,6 @@ export interface ProcessDeps {
   readonly collect?: () => void;
   /** Gives back pages that are not in use. Default: what the system offers, which may be nothing. */
   readonly release?: () => void;
-  /** Lets V8's threads step back. Default: a nice value, where the system has such. */
-  readonly lowerThreads?: () => void;
 }
 
 /**
@@ -33,22 +27,19 @@ export interface ProcessDeps {
 export function tendProcess(proxy: { readonly ready: Promise<void>; readonly done: Promise<number> }, deps: ProcessDeps): void {
   let ended = false;
   let cancel = (): void => undefined;
-  let cancelLower = (): void => undefined;
   void proxy.done.then(() => {
     ended = true;
     cancel();
-    cancelLower();
   });
   void proxy.ready.then(() => {
     if (ended) return;
     (deps.collect ?? collect)();
-    cancelLower = deps.clock.after(COMPILED_MS, deps.lowerThreads ?? (() => void lowerV8Threads(THREADS_NICE_STEPS)));
     const release = deps.release ?? residentMemoryRelease();
     if (release === undefined) return;
     const releaseIn = (ms: number): void => {
       cancel = deps.clock.after(ms, () => {
         release();
-        releaseIn(EVERY_MS);
+        releaseIn(Math.min(EVERY_MS_MAX, 2 * ms));
       });
     };
     release();
