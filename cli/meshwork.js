@@ -7,7 +7,7 @@
 import { enableCompileCache } from 'node:module';
 
 /**
- * Flags that V8 reads before any program runs. Started without any, as `bin` does, this process begins again with them, which takes about
+ * Flags that Node and V8 read before any program runs. Started without any, as `bin` does, this process begins again with them, which takes about
  * 40 ms; package.json and the Dockerfile give the same ones (`test/start.test.ts`). Why these: docs/performance-notes.md.
  */
 const NODE_FLAGS = ['--max-semi-space-size=8', '--no-parallel-scavenge', '--v8-pool-size=1'];

@@ -1,12 +1,13 @@
-/** What lies under a call of grpc-js's server: its HTTP/2 stream, past which long messages are written, and its decoder, which is replaced by ours. */
-import type { Http2Stream } from 'node:http2';
+/** What lies under a call of grpc-js's server: its other end, its HTTP/2 stream, past which long messages are written, and its decoder, which is replaced by ours. */
+import type { Http2Stream, ServerHttp2Stream } from 'node:http2';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
-import { MessageDecoder } from './message-decoder.ts';
+import type { Peer } from './grpc-server.ts';
+import { HEAD_BYTES, MessageDecoder } from './message-decoder.ts';
 
 /** One layer of grpc-js: an interceptor around the next, or the one that has the stream. */
-interface Layer {
-  readonly stream?: Http2Stream;
-  readonly nextCall?: Layer;
+export interface CallLayer {
+  readonly stream?: ServerHttp2Stream;
+  readonly nextCall?: CallLayer;
   readonly incomingEncoding?: string;
   decoder?: Pick<MessageDecoder, 'write'>;
 }
@@ -25,7 +26,7 @@ export function readLongMessages(call: ServerDuplexStream<unknown, unknown>, byt
 
 /** Writes a gRPC message: a byte that says "not compressed", its length, its bytes. An error of the stream is told by its end. */
 export function writePieces(stream: Http2Stream, pieces: readonly Uint8Array[], written: () => void): void {
-  const prefix = Buffer.alloc(5);
+  const prefix = Buffer.alloc(HEAD_BYTES);
   let bytes = 0;
   for (const piece of pieces) bytes += piece.length;
   prefix.writeUInt32BE(bytes, 1);
@@ -36,8 +37,16 @@ export function writePieces(stream: Http2Stream, pieces: readonly Uint8Array[], 
   stream.uncork();
 }
 
-function innermost(call: ServerDuplexStream<unknown, unknown>): Layer | undefined {
-  let layer = (call as unknown as { call?: Layer }).call;
+/** What a call tells of its other end. */
+export function peerOf(call: ServerDuplexStream<unknown, unknown>, transport: 'plaintext' | 'tls'): Peer {
+  const metadata = new Map<string, string>();
+  for (const [name, value] of Object.entries(call.metadata.getMap())) if (typeof value === 'string') metadata.set(name, value);
+  const certificate = transport === 'tls' ? call.getAuthContext().sslPeerCertificate?.raw : undefined;
+  return { address: call.getPeer(), transport, certificate, metadata };
+}
+
+function innermost(call: ServerDuplexStream<unknown, unknown>): CallLayer | undefined {
+  let layer = (call as unknown as { call?: CallLayer }).call;
   while (layer !== undefined && layer.stream === undefined) layer = layer.nextCall;
   return layer;
 }

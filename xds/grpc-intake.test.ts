@@ -163,22 +163,20 @@ function silent(port: number, count: number): { readonly sockets: readonly Socke
 
 test('of many connections that come at once a few begin at a time, and those that say nothing do not hold up the others', async () => {
   const { port } = await started();
-  const { greetedMs } = silent(port, 60);
+  const { greetedMs } = silent(port, 200);
   const late = open(session(port));
   late.stream.write(message('late'));
 
   await late.answered;
-  await until(() => greetedMs.length === 60, 'all have begun');
-  const first = greetedMs[0]!;
-  // Node's SETTINGS are the first that a connection hears when it has begun.
-  expect(greetedMs[24]! - first).toBeGreaterThanOrEqual(30);
-  expect(greetedMs[48]! - first).toBeGreaterThanOrEqual(60);
+  await until(() => greetedMs.length === 200, 'all have begun');
+  // Node's SETTINGS are the first that a connection hears when it has begun; eight times 24 give way to the next after 60 ms each.
+  expect(greetedMs.at(-1)! - greetedMs[0]!).toBeGreaterThanOrEqual(300);
 });
 
 test('connections that have not begun are closed with the intake', async () => {
   const { port, intake } = await started();
-  const { sockets, greetedMs } = silent(port, 60);
-  await until(() => greetedMs.length > 0 && intake.connections === 60, 'all are there and the first have begun');
+  const { sockets, greetedMs } = silent(port, 300);
+  await until(() => greetedMs.length > 0 && intake.connections === 300, 'all are there and the first have begun');
 
   intake.close();
 

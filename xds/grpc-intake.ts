@@ -7,7 +7,9 @@ import { ServerInterceptingCall, status } from '@grpc/grpc-js';
 import type { Server, ServerCredentials, ServerInterceptingCallInterface, ServerInterceptor } from '@grpc/grpc-js';
 import type { Clock } from '../lib/clock.ts';
 import { nextSlice } from '../lib/slices.ts';
+import type { CallLayer } from './grpc-inside.ts';
 import { MESSAGE_BYTES_MAX } from './grpc-options.ts';
+import { HEAD_BYTES } from './message-decoder.ts';
 
 export interface IntakeOptions {
   readonly clock: Clock;
@@ -59,12 +61,6 @@ interface Partial {
   heldBytes: number;
 }
 
-/** What grpc-js does not show to interceptors: the stream under a call, and how its messages are compressed. */
-interface Inside {
-  readonly stream?: ServerHttp2Stream;
-  readonly incomingEncoding?: string;
-}
-
 /** Streams at once of a stranger; one for each service of discovery, and those beside it. */
 const STRANGER_STREAMS_MAX = 16;
 /**
@@ -79,8 +75,8 @@ const QUIET_MS = 60;
 /** As does who goes on for this time. */
 const BEGINNING_MS_MAX = 250;
 const LOOK_MS = 10;
+/** A part of a message from this size on is one of a long message. */
 const LONG_BYTES_MIN = 4_096;
-const HEAD_BYTES = 5;
 const SWEEP_MS = 1_000;
 /** A client may read its status for this long before a stream that it does not end itself is reset. */
 const LINGER_MS = 200;
@@ -91,7 +87,7 @@ export function createIntake(options: IntakeOptions): Intake {
   const strangerMsMax = options.strangerMsMax ?? 60_000;
   const strangerMessageBytesMax = options.strangerMessageBytesMax ?? 16 * 1024 * 1024;
   const connections = new Map<string, Connection>();
-  /** In order of arrival. */
+  /** In the order in which they began. */
   const strangers = new Map<string, Connection>();
   /** Those whose bytes are not read yet. */
   const waiting = new Set<Connection>();
@@ -159,7 +155,7 @@ export function createIntake(options: IntakeOptions): Intake {
   };
   return {
     interceptor: (_method, call) => {
-      const { stream, incomingEncoding } = call as unknown as Inside;
+      const { stream, incomingEncoding } = call as unknown as CallLayer;
       if (stream === undefined) return new ServerInterceptingCall(call);
       const { remoteAddress, remotePort } = stream.session?.socket ?? {};
       const connection = connections.get(`${remoteAddress}:${remotePort}`);

@@ -6,9 +6,9 @@ import type { Clock } from '../lib/clock.ts';
 import { Doorway } from './doorway.ts';
 import type { Beginner } from './doorway.ts';
 import type { Intake } from './grpc-intake.ts';
-import { http2StreamOf, readLongMessages, writePieces } from './grpc-inside.ts';
+import { http2StreamOf, peerOf, readLongMessages, writePieces } from './grpc-inside.ts';
 import { MESSAGE_BYTES_MAX } from './grpc-options.ts';
-import { LongMessage, Scratch } from './message-decoder.ts';
+import { LongMessage, SCRATCH_BYTES, Scratch } from './message-decoder.ts';
 import { responsePieces } from './resources/discovery.ts';
 import { repeatsLists } from './resources/request-lists.ts';
 import { discoveryMethods } from './resources/services.ts';
@@ -272,7 +272,7 @@ class StreamBinding implements ServerStream, Task, Beginner {
     if (this.#closed) return;
     this.#call.pause();
     try {
-      this.#inbox.push(this.#isCheap(message) ? this.#decoded(message) : message);
+      this.#inbox.push(this.#repeated(message) ?? message);
       this.#options.turns.ask(this);
     } catch (error) {
       this.#fail(error);
@@ -280,8 +280,9 @@ class StreamBinding implements ServerStream, Task, Beginner {
   }
 
   /** After an outage a thousand clients send the same long lists: decoded they need no memory of their own while they wait for a turn. */
-  #isCheap(message: Received): message is LongMessage {
-    return message instanceof LongMessage && this.mode === 'delta' && message.readIn(this.#options.scratch, repeatsLists);
+  #repeated(message: Received): DiscoveryRequest | undefined {
+    if (!(message instanceof LongMessage) || message.bytes > SCRATCH_BYTES || this.mode !== 'delta') return undefined;
+    return message.readIn(this.#options.scratch, (bytes) => (repeatsLists(bytes) ? decoded(this.#decode, bytes) : undefined));
   }
 
   /** Nothing of a decoded request is a view of its bytes. */
@@ -380,14 +381,6 @@ function decoded(decode: (bytes: Buffer) => DiscoveryRequest, bytes: Buffer): Di
     if (error instanceof StreamError) throw error;
     throw new StreamError(CODES.internal, `a request cannot be decoded: ${messageOf(error)}`);
   }
-}
-
-/** What a call tells of its other end. */
-export function peerOf(call: ServerDuplexStream<unknown, unknown>, transport: 'plaintext' | 'tls'): Peer {
-  const metadata = new Map<string, string>();
-  for (const [name, value] of Object.entries(call.metadata.getMap())) if (typeof value === 'string') metadata.set(name, value);
-  const certificate = transport === 'tls' ? call.getAuthContext().sslPeerCertificate?.raw : undefined;
-  return { address: call.getPeer(), transport, certificate, metadata };
 }
 
 function messageOf(error: unknown): string {

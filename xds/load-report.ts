@@ -7,7 +7,7 @@ import { closeChannel, openChannel } from './grpc-client-stream.ts';
 import { LOAD_REPORT_METHOD } from './resources/load-report.ts';
 import type { ClusterLoad, LoadInstruction, LoadReport } from './resources/load-report.ts';
 import { Backoff } from './session/backoff.ts';
-import { peerOf } from './grpc-server.ts';
+import { peerOf } from './grpc-inside.ts';
 import type { Peer } from './grpc-server.ts';
 import { CODES, StreamError } from './session/messages.ts';
 import type { NodeInfo } from './session/messages.ts';

@@ -1,11 +1,11 @@
 /** Finds the messages in a gRPC stream; long ones stay in the pieces that they came in until they are read, since after an outage a thousand clients send them at once. */
 
-/** Compressed flag and length before each message. */
-const HEAD_BYTES = 5;
+/** Compressed flag and length before each message of gRPC. */
+export const HEAD_BYTES = 5;
 /** Shorter messages are put together at once: they are what nearly all are, and die young. */
 const LONG_BYTES_MIN = 16 * 1024;
 /** Longer messages than this are put together in memory of their own. */
-const SCRATCH_BYTES = 256 * 1024;
+export const SCRATCH_BYTES = 256 * 1024;
 
 /**
  * Where long messages are put together for as long as it takes to decode them. Fresh memory for each was what an outage cost most: the kernel
@@ -30,12 +30,12 @@ export class Scratch {
 export class LongMessage {
   readonly #compressed: number;
   readonly #pieces: readonly Uint8Array[];
-  readonly #bytes: number;
+  readonly bytes: number;
 
   constructor(compressed: number, pieces: readonly Uint8Array[], bytes: number) {
     this.#compressed = compressed;
     this.#pieces = pieces;
-    this.#bytes = bytes;
+    this.bytes = bytes;
   }
 
   readUInt8(): number {
@@ -48,7 +48,7 @@ export class LongMessage {
 
   /** Calls `read` with the whole content, which is there for this call only, and answers what it answers. */
   readIn<T>(scratch: Scratch, read: (content: Buffer) => T): T {
-    return read(scratch.join(this.#pieces, this.#bytes));
+    return read(scratch.join(this.#pieces, this.bytes));
   }
 }
 
