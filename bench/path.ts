@@ -135,8 +135,9 @@ const clients = Array.from({ length: connections }, (_, id) => {
     localPort: 21_001,
     listener: 'bench',
     current: () => chain as CompiledChain,
-    drain: undefined,
-    busy: undefined,
+    protocol: 'HTTP/1.1',
+    openedMs: 0,
+    served: undefined,
     destroy: () => undefined,
     over: () => undefined,
   } satisfies AcceptedConnection);

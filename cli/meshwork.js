@@ -10,7 +10,7 @@ import { enableCompileCache } from 'node:module';
  * Flags that Node and V8 read before any program runs. Started without any, as `bin` does, this process begins again with them, which takes about
  * 40 ms; package.json and the Dockerfile give the same ones (`test/start.test.ts`). Why these: docs/performance-notes.md.
  */
-const NODE_FLAGS = ['--max-semi-space-size=8', '--no-parallel-scavenge', '--v8-pool-size=1'];
+const NODE_FLAGS = ['--max-semi-space-size=4', '--no-parallel-scavenge', '--no-incremental-marking-task', '--v8-pool-size=1'];
 
 // A process that replaces itself would lose its channel to a parent; Node's permission model and Windows do not let it.
 const mayReplaceItself =

@@ -188,3 +188,9 @@ export class ConfigError extends Error {
     this.path = path;
   }
 }
+
+/** What is wrong with a response is the endpoint's fault, whatever the reader called it. */
+export function upstreamFault(error: ProxyError, answered: boolean): ProxyError {
+  if (error.code === 'internal') return error;
+  return new ProxyError(answered ? 'upstreamBodyReset' : 'upstreamProtocol', error.detail, error);
+}

@@ -1,6 +1,5 @@
-/** One HTTP connection manager, compiled: what every request passes before and around its route, and how a connection is served. */
-import { normalisedPath } from './http1/path.ts';
-import { ConfigError, ProxyError } from './errors.ts';
+/** One HTTP connection manager, compiled: what every request passes before and around its route. */
+import { ConfigError } from './errors.ts';
 import { compileAccessLogs } from './filters/access-log.ts';
 import { compileFilters } from './filters/compose.ts';
 import { compileEdge } from './filters/edge.ts';
@@ -12,11 +11,11 @@ import { ConfigReader } from './filters/config.ts';
 import { observe } from './filters/observe.ts';
 import { compileTracing } from './filters/tracing-config.ts';
 import { listenerScope } from './listen/listener-stats.ts';
-import { serveHttp1 } from './http1/server.ts';
 import { http1Settings } from './http1/settings.ts';
 import { asksOnDemand, compileOnDemand } from './on-demand/routing.ts';
 import { compileRoutes } from './router/router.ts';
-import { compileConnect, CONNECTION_HOOKS } from './tcp/connect.ts';
+import { ServedConnection } from './served-connection.ts';
+import { compileConnect } from './tcp/connect.ts';
 import { openTunnel } from './tcp/tunnel.ts';
 import { NO_HEADER_MUTATIONS } from '../xds/snapshot.ts';
 import type { RouterDeps } from './router/router.ts';
@@ -28,10 +27,11 @@ import type { Observer } from './filters/observe.ts';
 import type { SpanExporter } from './filters/otlp.ts';
 import type { WorkloadLabels } from './filters/workload.ts';
 import type { Http1Settings } from './http1/settings.ts';
-import type { AcceptedConnection, CompiledChain } from './listen/chain.ts';
+import type { CompiledChain } from './listen/chain.ts';
 import type { OnDemand } from './on-demand/hosts.ts';
 import type { DialEndpoint } from './pools.ts';
-import type { DownstreamConnection, Layer, ProxyRequest, ProxyResponse, Reply, Send } from './service.ts';
+import type { ServedDeps } from './served-connection.ts';
+import type { Layer, ProxyResponse, Send } from './service.ts';
 import type { ClusterPool } from './upstream/cluster-pool.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
@@ -118,7 +118,8 @@ export function compileHttpChain(
   }
   const send = outer(routing ?? base);
   SETTINGS.set(send, settings);
-  return { send, routing, serve: (connection) => serveConnection(connection, send, settings, stats, deps) };
+  const served: ServedDeps = { clock: deps.clock, settings, counts: stats.connection, settingsOf: (other) => SETTINGS.get(other) };
+  return { send, routing, serve: (connection) => void new ServedConnection(connection, send, served) };
 }
 
 function compileParts(manager: HttpConnectionManager, listener: Listener, path: string, deps: ChainDeps): ManagerParts {
@@ -184,89 +185,6 @@ function requestIdInResponse(manager: HttpConnectionManager): Layer | undefined 
     };
     next(request, { answered, failed: (error) => reply.failed(error) });
   };
-}
-
-/** Serves HTTP/1.1 on an accepted connection. Each request meets the configuration of its moment; a chain that is gone ends the connection kindly. */
-function serveConnection(accepted: AcceptedConnection, first: Send, settings: Http1Settings, stats: HttpStats, deps: ChainDeps): void {
-  const counts = stats.connection;
-  const secure = accepted.tls !== undefined;
-  const { socket } = accepted;
-  const openedMs = deps.clock.now();
-  counts.opened(secure);
-  const connection: DownstreamConnection = {
-    id: accepted.id,
-    remoteAddress: accepted.remoteAddress,
-    remotePort: accepted.remotePort,
-    localAddress: accepted.localAddress,
-    localPort: accepted.localPort,
-    listener: accepted.listener,
-    protocol: 'HTTP/1.1',
-    tls: accepted.tls,
-    metrics: undefined,
-  };
-  let last = first;
-  let underWay = 0;
-  const send = (request: ProxyRequest, reply: Reply): void => {
-    const chain = accepted.current();
-    if (chain?.send === undefined) accepted.drain?.();
-    else last = chain.send;
-    if (last !== first && readsOtherwise(SETTINGS.get(last), settings)) {
-      // The connection reads by settings of before a push; policies of after it must see the path in their own form.
-      accepted.drain?.();
-      try {
-        if (request.path.startsWith('/')) request.path = normalisedPath(request.path, SETTINGS.get(last)!);
-      } catch (error) {
-        reply.failed(ProxyError.from(error));
-        return;
-      }
-    }
-    last(request, reply);
-  };
-  let [received, sent] = [0, 0];
-  accepted.countBytes = () => {
-    const { bytesRead, bytesWritten } = socket;
-    counts.bytesMoved(bytesRead - received, bytesWritten - sent);
-    [received, sent] = [bytesRead, bytesWritten];
-  };
-  const served = serveHttp1(socket, undefined, {
-    connection,
-    send,
-    settings,
-    clock: deps.clock,
-    events: {
-      requestStarted: () => underWay++,
-      requestEnded: () => underWay--,
-      rejected: counts.rejected,
-      retired: counts.retired,
-      answeredEarly: counts.answeredEarly,
-      tunnelOpened: counts.upgraded,
-    },
-    onClose: (end) => {
-      accepted.countBytes?.();
-      counts.closed(end, deps.clock.now() - openedMs, secure);
-      accepted.over();
-    },
-  });
-  accepted.busy = () => underWay > 0;
-  const drains = new Set<() => void>();
-  CONNECTION_HOOKS.set(connection, { send, drains });
-  accepted.drain = () => {
-    served.drain();
-    for (const drain of drains) drain();
-  };
-  accepted.destroy = () => served.destroy();
-}
-
-/** Whether requests would come out of the head differently under the two settings. */
-function readsOtherwise(now: Http1Settings | undefined, then: Http1Settings): boolean {
-  return (
-    now !== undefined &&
-    now !== then &&
-    (now.normalizePath !== then.normalizePath ||
-      now.mergeSlashes !== then.mergeSlashes ||
-      now.pathWithEscapedSlashes !== then.pathWithEscapedSlashes ||
-      now.headersWithUnderscores !== then.headersWithUnderscores)
-  );
 }
 
 /** A route configuration without a route. */

@@ -7,7 +7,7 @@ import { residentMemoryRelease } from '../lib/resident.ts';
 import type { Clock } from '../lib/clock.ts';
 
 /** Connections come and go, and under load some requests outlive the young generation. What they leave is collected each ten seconds or so, and not each forty. */
-const HEAP_GROWTH_PERCENT = 15;
+const HEAP_GROWTH_PERCENT = 25;
 /** Pages are given back after this time, and then more seldom: code that is rarely used comes back in, and so does what `malloc` keeps. */
 const FIRST_MS = 20_000;
 const EVERY_MS_MAX = 80_000;

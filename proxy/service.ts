@@ -2,6 +2,7 @@
 import type { ProxyError } from './errors.ts';
 import type { BoundMetrics } from './filters/istio-metrics.ts';
 import type { Headers } from './headers.ts';
+import type { Http1Connection } from './http1/options.ts';
 import type { Endpoint } from './upstream/endpoint.ts';
 import type { Random } from '../lib/random.ts';
 
@@ -159,6 +160,17 @@ export interface DownstreamConnection {
   readonly tls: PeerTls | undefined;
   /** The metrics filter's own: what it bound to this connection. */
   metrics?: BoundMetrics | undefined;
+  /** Set by whoever serves it. */
+  hooks?: ConnectionHooks | undefined;
+}
+
+/** What the owner of a connection knows and tunnels inside it need. */
+export interface ConnectionHooks {
+  /** The whole way of a request, in the configuration of its moment. */
+  send(request: ProxyRequest, reply: Reply): void;
+  /** A connection inside: it is drained with this one, until it is over. */
+  servedInside(inside: Http1Connection): void;
+  insideOver(inside: Http1Connection): void;
 }
 
 export interface PeerTls {

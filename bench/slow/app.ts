@@ -27,11 +27,12 @@ function pour(socket: Socket, bytes: number): void {
 createServer({ noDelay: true }, (socket) => {
   let inBody = false;
   socket.on('error', () => undefined);
-  readFrom(socket, (buffer, bytes) => {
+  const read = (buffer: Buffer, bytes: number): void => {
     if (inBody) return;
     const head = latin1(buffer, 0, bytes);
     if (head.startsWith('GET /small')) socket.write(SMALL, 'latin1');
     else if (head.startsWith('GET /bytes/')) pour(socket, Number(/^GET \/bytes\/(\d+)/.exec(head)![1]));
     else inBody = true;
-  });
+  };
+  readFrom(socket, { read });
 }).listen({ port: Number(process.argv[2]), host: '127.0.0.1', backlog: 4_096 });

@@ -1,4 +1,5 @@
 /** A request body that can be sent again: what went out is kept up to a bound, beyond it the body flows on and cannot be replayed. */
+import { Gathered } from '../http1/gathered.ts';
 import type { ProxyError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
 import type { Body, BodySink } from '../service.ts';
@@ -6,10 +7,33 @@ import type { Body, BodySink } from '../service.ts';
 /** Bodies above this are neither kept nor retried (rule T10; Linkerd's bound too). */
 export const REPLAY_BYTES_MAX = 64 * 1024;
 
+/** Chunks below this are kept joined: of a client that sends bytes one by one, a chunk for each would weigh a hundred times what they do. */
+const SMALL_BYTES_MAX = 1024;
+
+/** What went out, in order. */
+class Kept {
+  readonly #chunks: Buffer[] = [];
+  /** Small chunks behind them. */
+  #small: Gathered | undefined;
+
+  add(chunk: Buffer): void {
+    if (chunk.length >= SMALL_BYTES_MAX) {
+      if (this.#small !== undefined) this.#chunks.push(this.#small.all());
+      this.#small = undefined;
+      this.#chunks.push(chunk);
+    } else if (this.#small === undefined) this.#small = new Gathered(chunk);
+    else this.#small.add(chunk, chunk.length);
+  }
+
+  all(): readonly Buffer[] {
+    return this.#small === undefined ? this.#chunks : [...this.#chunks, this.#small.all()];
+  }
+}
+
 /** Sits between the client's body and the attempts; each attempt gets a view of its own. */
 export class ReplayBody implements BodySink {
   readonly source: Body;
-  #kept: Buffer[] | undefined = [];
+  #kept: Kept | undefined = new Kept();
   #bytes = 0;
   #started = false;
   #ended = false;
@@ -55,7 +79,7 @@ export class ReplayBody implements BodySink {
       return;
     }
     let room = true;
-    for (const chunk of this.#kept ?? []) room = view.sink!.data(chunk);
+    for (const chunk of this.#kept?.all() ?? []) room = view.sink!.data(chunk);
     if (this.#current !== view) return;
     if (this.#failure !== undefined) view.sink!.fail(this.#failure);
     else if (this.#ended) view.sink!.end(this.#trailers);
@@ -72,7 +96,7 @@ export class ReplayBody implements BodySink {
   data(chunk: Buffer): boolean {
     this.#bytes += chunk.length;
     if (this.#bytes > REPLAY_BYTES_MAX) this.#kept = undefined;
-    else this.#kept?.push(chunk);
+    else this.#kept?.add(chunk);
     const sink = this.#current?.sink;
     return sink === undefined ? false : sink.data(chunk);
   }

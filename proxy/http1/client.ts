@@ -1,6 +1,6 @@
 /** The HTTP/1.1 client side of one connection: a `ProxyRequest` out as bytes, a `ProxyResponse` back, one exchange at a time. */
 import type { Socket } from 'node:net';
-import { ProxyError } from '../errors.ts';
+import { ProxyError, upstreamFault } from '../errors.ts';
 import type { ProxyRequest, ProxyResponse } from '../service.ts';
 import { BodyReader } from './body-reader.ts';
 import { isWhole } from './body.ts';
@@ -10,7 +10,8 @@ import { bad } from './fields.ts';
 import { checkPartialResponseHead, newResponseHead, readResponseHead } from './head.ts';
 import type { HeadLimits, ResponseHead } from './head.ts';
 import { Output } from './output.ts';
-import { kept, readFrom, stopReadFrom, wasReset } from './reading.ts';
+import { kept, own, stopReadFrom, wasReset } from './reading.ts';
+import type { SocketOwner } from './reading.ts';
 import { BodyWriter, requestHead, writeMessage } from './write.ts';
 import type { WriterOwner } from './write.ts';
 
@@ -52,7 +53,7 @@ const BODY = 2;
 const TUNNEL = 3;
 const CLOSED = 4;
 
-export class ClientConnection implements BodySource, WriterOwner {
+export class ClientConnection implements BodySource, WriterOwner, SocketOwner {
   readonly socket: Socket;
   readonly #output: Output;
   readonly #owner: ClientOwner;
@@ -91,11 +92,7 @@ export class ClientConnection implements BodySource, WriterOwner {
     this.#limits = limits;
     socket.setNoDelay(true);
     this.#reader = new BodyReader(this, limits);
-    socket.on('drain', () => this.#writer?.drained());
-    socket.on('end', () => this.#onEnd());
-    socket.on('error', (error: Error) => this.#onClose(error.message, 'remote'));
-    socket.on('close', () => this.#onClose('', 'remote'));
-    readFrom(socket, (buffer, end) => this.#read(buffer, end));
+    own(socket, this);
     socket.resume();
   }
 
@@ -106,7 +103,7 @@ export class ClientConnection implements BodySource, WriterOwner {
 
   destroy(): void {
     this.socket.destroy();
-    this.#onClose('', this.endedBy);
+    this.#closed('', this.endedBy);
   }
 
   /** Writes the request; the exchange hears the answer. Only on a `usable` connection. */
@@ -182,7 +179,7 @@ export class ClientConnection implements BodySource, WriterOwner {
 
   // ---- reading --------------------------------------------------------------------------------------------------------
 
-  #read(buffer: Buffer, end: number): void {
+  read(buffer: Buffer, end: number): void {
     switch (this.#state) {
       case IDLE:
         // Bytes that nobody asked for would become the next caller's answer (RFC 9112 section 11.2).
@@ -352,18 +349,29 @@ export class ClientConnection implements BodySource, WriterOwner {
     if (this.#exchange !== undefined) this.#fail(error, false);
   };
 
-  #onEnd(): void {
+  onDrain(): void {
+    this.#writer?.drained();
+  }
+
+  onError(error: Error): void {
+    this.#closed(error.message, 'remote');
+  }
+
+  onClose(): void {
+    this.#closed('', 'remote');
+  }
+
+  onEnd(): void {
     // While reading is held nothing comes from below: then the end was in what TLS had read already, and only close_notify can be that.
-    const orderly = this.#held || !wasReset(this.socket);
-    if (this.#state === BODY && this.#reader.untilClose && orderly) {
+    if (this.#state === BODY && this.#reader.untilClose && (this.#held || !wasReset(this.socket))) {
       this.endedBy = 'remote';
       const body = this.#reader.drop();
       this.#complete(true);
       body?.end(undefined);
-    } else this.#onClose('', 'remote');
+    } else this.#closed('', 'remote');
   }
 
-  #onClose(detail: string, by: ClientConnection['endedBy']): void {
+  #closed(detail: string, by: ClientConnection['endedBy']): void {
     if (this.#state === CLOSED || this.#state === TUNNEL) return;
     this.endedBy = by;
     const unanswered = this.#state === HEAD && this.#pending === undefined && this.#interims === 0;
@@ -388,10 +396,4 @@ export class ClientConnection implements BodySource, WriterOwner {
     exchange.request.abort = undefined;
     exchange.failed(error, unanswered);
   }
-}
-
-/** What is wrong with a response is the endpoint's fault, whatever the reader called it. */
-function upstreamFault(error: ProxyError, answered: boolean): ProxyError {
-  if (error.code === 'internal') return error;
-  return new ProxyError(answered ? 'upstreamBodyReset' : 'upstreamProtocol', error.detail, error);
 }

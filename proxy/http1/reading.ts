@@ -2,8 +2,21 @@
 import { Socket } from 'node:net';
 import { Channel } from '../mux/channel.ts';
 
-/** Gets what was read: `buffer[0, bytes)`. It stands only until the function returns: what is to stay goes through `kept`. */
-export type OnRead = (buffer: Buffer, bytes: number) => void;
+/** Gets what was read: `buffer[0, bytes)`. It stands only until the call returns: what is to stay goes through `kept`. */
+export interface Reader {
+  read(buffer: Buffer, bytes: number): void;
+}
+
+/** Whom a socket belongs to. */
+export interface SocketOwner extends Reader {
+  /** The socket has room again. */
+  onDrain(): void;
+  /** The peer has ended its side. */
+  onEnd(): void;
+  /** `onClose` follows. */
+  onError(error: Error): void;
+  onClose(): void;
+}
 
 const SHARED_BYTES = 64 * 1024;
 /** Pieces from this size on are kept in spares. */
@@ -20,8 +33,12 @@ interface Keys {
   readonly generator: symbol;
 }
 
+/** On a socket: who reads it, and whom it belongs to. Found there, so that all sockets share their listeners. */
+const READER = Symbol('reader');
+
 interface OpenSocket {
   [key: symbol]: unknown;
+  [READER]?: Reader;
   _handle: { useUserBuffer?: (buffer: Buffer) => void } | null;
 }
 
@@ -50,28 +67,63 @@ function isChannel(socket: unknown): socket is Channel {
   return socket instanceof Channel;
 }
 
-function handle(onRead: OnRead, buffer: Buffer, bytes: number): void {
+/** Node calls it with the socket as `this`. */
+function handle(this: OpenSocket, bytes: number, buffer: Buffer): boolean {
   // Asking a buffer for its memory is a call into the engine.
   current = buffer === shared ? sharedMemory : buffer.buffer;
-  onRead(buffer, bytes);
+  this[READER]!.read(buffer, bytes);
   current = undefined;
+  return true;
 }
 
 /** The same with bytes of a channel that had to wait: their memory is used again at once, so that it cannot be lent. May be nested in the other. */
-function handleWaited(onRead: OnRead, buffer: Buffer, bytes: number): void {
+function handleWaited(reader: Reader, buffer: Buffer, bytes: number): void {
   const before = current;
   current = waited = buffer.buffer;
-  onRead(buffer, bytes);
+  reader.read(buffer, bytes);
   current = before;
   waited = undefined;
 }
 
+function onData(this: Socket, chunk: Buffer): void {
+  (this as unknown as OpenSocket)[READER]!.read(chunk, chunk.length);
+}
+
+const ownerOf = (socket: Socket): SocketOwner => (socket as unknown as OpenSocket)[READER] as SocketOwner;
+
+function onDrain(this: Socket): void {
+  ownerOf(this).onDrain();
+}
+
+function onEnd(this: Socket): void {
+  ownerOf(this).onEnd();
+}
+
+function onError(this: Socket, error: Error): void {
+  ownerOf(this).onError(error);
+}
+
+function onClose(this: Socket): void {
+  ownerOf(this).onClose();
+}
+
+/** Hands a socket's events, and its bytes as `readFrom` does, to its owner from now on. */
+export function own(socket: Socket, owner: SocketOwner): void {
+  readFrom(socket, owner);
+  socket.on('drain', onDrain);
+  socket.on('end', onEnd);
+  socket.on('error', onError);
+  socket.on('close', onClose);
+}
+
 /** Reads a socket from now on; nothing else may listen to its `data`. `pause`, `resume`, `end` and errors work as ever. */
-export function readFrom(socket: Socket, onRead: OnRead): void {
+export function readFrom(socket: Socket, reader: Reader): void {
+  const open = socket as unknown as OpenSocket;
+  open[READER] = reader;
   // Bytes that are in the stream already, and everything where the shared buffer cannot be used, come this way.
-  socket.on('data', (chunk: Buffer) => onRead(chunk, chunk.length));
+  socket.on('data', onData);
   if (isChannel(socket)) {
-    socket.readTo(onRead, (buffer, bytes) => handleWaited(onRead, buffer, bytes));
+    socket.readTo(reader, handleWaited);
     return;
   }
   if (shared === undefined) {
@@ -79,14 +131,10 @@ export function readFrom(socket: Socket, onRead: OnRead): void {
     sharedMemory = shared.buffer;
     keys = findKeys();
   }
-  const open = socket as unknown as OpenSocket;
   if (keys === undefined || typeof open._handle?.useUserBuffer !== 'function') return;
   open[keys.buffer] = shared;
   open[keys.generator] = null;
-  open[keys.callback] = (bytes: number, buffer: Buffer): boolean => {
-    handle(onRead, buffer, bytes);
-    return true;
-  };
+  open[keys.callback] = handle;
   open._handle.useUserBuffer(shared);
 }
 

@@ -1,13 +1,13 @@
 /** The answering half of a server connection: one exchange at a time, from the service's promise to the last byte written. */
 import { ProxyError } from '../errors.ts';
 import type { Headers } from '../headers.ts';
-import type { Body, ProxyRequest, ProxyResponse, Reply, Send } from '../service.ts';
+import type { Body, ProxyRequest, ProxyResponse, Reply } from '../service.ts';
 import { isWhole } from './body.ts';
-import type { ErrorResponse } from './error-response.ts';
+import { errorResponse } from './error-response.ts';
 import type { Output } from './output.ts';
 import { cutOff } from './reading.ts';
 import { continueLine, interimHead, responseHead } from './respond.ts';
-import type { Http1Settings } from './settings.ts';
+import type { Http1Options } from './options.ts';
 import { BodyWriter, bodyLength, writeMessage } from './write.ts';
 import type { WriterOwner } from './write.ts';
 
@@ -24,9 +24,7 @@ export interface ResponderOwner {
 export class Responder implements WriterOwner, Reply {
   readonly #output: Output;
   readonly #owner: ResponderOwner;
-  readonly #send: Send;
-  readonly #settings: Http1Settings;
-  readonly #errorResponse: ErrorResponse;
+  readonly #options: Http1Options;
   #writer: BodyWriter | undefined;
   #continueWanted = false;
   #minor = 1;
@@ -37,12 +35,10 @@ export class Responder implements WriterOwner, Reply {
   /** May the connection take another request after this one? */
   keepAlive = true;
 
-  constructor(output: Output, owner: ResponderOwner, send: Send, settings: Http1Settings, errors: ErrorResponse) {
+  constructor(output: Output, owner: ResponderOwner, options: Http1Options) {
     this.#output = output;
     this.#owner = owner;
-    this.#send = send;
-    this.#settings = settings;
-    this.#errorResponse = errors;
+    this.#options = options;
   }
 
   /** Starts an exchange. `continueWanted`: the client waits for 100 before it sends its body. */
@@ -59,7 +55,7 @@ export class Responder implements WriterOwner, Reply {
   /** Asks for the answer. What comes for an exchange that is over by then is dropped. */
   serve(request: ProxyRequest): void {
     try {
-      this.#send(request, this);
+      this.#options.send(request, this);
     } catch (error) {
       this.failed(ProxyError.from(error));
     }
@@ -81,7 +77,7 @@ export class Responder implements WriterOwner, Reply {
     const request = this.request;
     if (request === undefined || this.headSent) return;
     noteError(request, error);
-    this.answered(this.#errorResponse(request, error));
+    this.answered((this.#options.errorResponse ?? errorResponse)(request, error));
   }
 
   answered(response: ProxyResponse): void {
@@ -97,7 +93,7 @@ export class Responder implements WriterOwner, Reply {
     const closeDelimited = !bodiless && this.#minor === 0 && body.length === undefined && !isWhole(body);
     if (closeDelimited || this.#owner.endsAfterAnswer()) this.keepAlive = false;
     try {
-      head = responseHead(request, response, bodiless, closeDelimited, this.#minor, this.keepAlive, this.#settings);
+      head = responseHead(request, response, bodiless, closeDelimited, this.#minor, this.keepAlive, this.#options.settings);
     } catch (error) {
       // A filter made a head that cannot be written; the answer to that can be.
       dropResponse(response);
@@ -133,7 +129,7 @@ export class Responder implements WriterOwner, Reply {
   #interim(status: number, reason: string, headers: Headers): void {
     if (this.request === undefined || this.headSent || status === 101) return;
     if (status === 100) {
-      if (!this.#continueWanted && !this.#settings.proxy100Continue) return;
+      if (!this.#continueWanted && !this.#options.settings.proxy100Continue) return;
       this.#continueWanted = false;
     }
     this.#output.later(interimHead(status, reason, headers));

@@ -13,7 +13,8 @@ import type { RequestHead } from './head.ts';
 import type { Http1Connection, Http1Options } from './options.ts';
 import { Output } from './output.ts';
 import { Pace } from './pace.ts';
-import { cutOff, readFrom, stopReadFrom } from './reading.ts';
+import { cutOff, own, stopReadFrom } from './reading.ts';
+import type { SocketOwner } from './reading.ts';
 import { expectsContinue, newRequest, redirectFor } from './request.ts';
 import { responseHead } from './respond.ts';
 import { Responder } from './responder.ts';
@@ -49,7 +50,7 @@ const AHEAD_BYTES_MAX = 64 * 1024;
 const DISCARD_BYTES_MAX = 64 * 1024;
 const DISCARD_MS = 1_000;
 
-class ServerConnection implements Http1Connection, BodySource, ResponderOwner, Swept {
+class ServerConnection implements Http1Connection, BodySource, ResponderOwner, SocketOwner, Swept {
   readonly socket: Socket;
   readonly #options: Http1Options;
   readonly #settings: Http1Settings;
@@ -80,22 +81,14 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#settings = options.settings;
     this.#reader = new BodyReader(this, options.settings);
     this.#output = new Output(socket);
-    this.#responder = new Responder(this.#output, this, options.send, options.settings, options.errorResponse ?? errorResponse);
+    this.#responder = new Responder(this.#output, this, options);
     this.#sweep = sweepOf(options.clock);
     this.#sweep.add(this);
     this.#pace = new Pace(options.settings, this.#sweep.nowMs);
     socket.allowHalfOpen = true;
     socket.setNoDelay(true);
-    socket.on('drain', () => {
-      this.#responder.drained();
-      if (this.#full) this.#nextRequest();
-    });
-    socket.on('end', () => this.#onEnd());
-    // What an error means is in the `close` that follows it.
-    socket.on('error', () => undefined);
-    socket.on('close', () => this.#onClose());
-    readFrom(socket, (buffer, bytes) => this.read(buffer, bytes));
-    if (socket.destroyed) this.#onClose();
+    own(socket, this);
+    if (socket.destroyed) this.onClose();
     else socket.resume();
   }
 
@@ -342,13 +335,21 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
     this.#output.now().end();
   }
 
-  #onEnd(): void {
+  onDrain(): void {
+    this.#responder.drained();
+    if (this.#full) this.#nextRequest();
+  }
+
+  /** What it means is in the `close` that follows it. */
+  onError(): void {}
+
+  onEnd(): void {
     this.#halfClosed = true;
     if (this.#state === BODY) this.socket.destroy();
     else if (this.#state === HEAD) this.#close();
   }
 
-  #onClose(): void {
+  onClose(): void {
     if (this.closed || this.#state === TUNNEL) return;
     this.closed = true;
     this.#sweep.remove(this);
@@ -364,7 +365,6 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
   // ---- deadlines ------------------------------------------------------------------------------------------------------
 
   sweep(nowMs: number): void {
-    const settings = this.#settings;
     const pace = this.#pace;
     if (this.#closeAtMs > 0) {
       if (pace.isLastOver(nowMs, this.#closeAtMs, this.#output.waitingBytes)) this.socket.destroy();
@@ -375,14 +375,14 @@ class ServerConnection implements Http1Connection, BodySource, ResponderOwner, S
       if (old) this.drain();
       this.#sweepExchange(nowMs);
     } else if (this.#full) {
-      if (pace.isSilent(nowMs, settings.streamIdleTimeoutMs)) this.destroy();
+      if (pace.isSilent(nowMs, this.#settings.streamIdleTimeoutMs)) this.destroy();
     } else if (this.#pending !== undefined || this.requests === 0) {
       if (!pace.isHeadLate(nowMs)) return;
       if (this.#pending === undefined) this.destroy();
       else this.#refuse(new ProxyError('requestHeaderTimeout'));
     } else {
-      const drained = this.#drainSinceMs !== undefined && nowMs - this.#drainSinceMs >= settings.drainTimeoutMs;
-      if (!old && !drained && !pace.isSilent(nowMs, settings.idleTimeoutMs)) return;
+      const drained = this.#drainSinceMs !== undefined && nowMs - this.#drainSinceMs >= this.#settings.drainTimeoutMs;
+      if (!old && !drained && !pace.isSilent(nowMs, this.#settings.idleTimeoutMs)) return;
       this.#options.events?.retired?.(old ? 'age' : drained ? 'drain' : 'idle');
       this.#close();
     }

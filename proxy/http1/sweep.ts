@@ -16,9 +16,9 @@ export const SWEEP_MS = 200;
 const PARTS_MAX = 10;
 const PART_MEMBERS = 64;
 /** A part that takes longer, because most of its members fell due, gives way to other work, and goes on a little later. Asked after so many members. */
-const PART_SPENT_MS_MAX = 1;
+const PART_SPENT_MS_MAX = 0.5;
 const ASKED_EVERY = 4;
-const REST_MS = 4;
+const REST_MS = 2;
 
 export class Sweep {
   readonly #clock: Clock;

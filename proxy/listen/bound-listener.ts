@@ -1,6 +1,7 @@
 /** A listening socket and its connections. Its configuration can change under it: new connections meet the new one, those there are stay. */
 import { createServer } from 'node:net';
 import { unlinkSync } from 'node:fs';
+import { Connection } from './accepted.ts';
 import { ALWAYS_FIRST } from './chain-match.ts';
 import { serveCarrier } from './carried.ts';
 import { detect } from './detect.ts';
@@ -10,8 +11,8 @@ import { acceptTls } from '../tls/server.ts';
 import { listenerStats } from './listener-stats.ts';
 import type { ListenerStats } from './listener-stats.ts';
 import type { DescriptorRoom } from './descriptors.ts';
-import type { AcceptedConnection, CompiledChain, CompiledListener } from './chain.ts';
-import type { PeerTls } from '../service.ts';
+import type { ConnectionOwner } from './accepted.ts';
+import type { CompiledChain, CompiledListener } from './chain.ts';
 import type { Channel } from '../mux/channel.ts';
 import type { DownstreamTlsContext } from '../tls/context.ts';
 import type { Clock } from '../../lib/clock.ts';
@@ -33,8 +34,6 @@ export interface ListenDeps {
 /** Connections that the kernel keeps for us while the loop is busy. */
 const BACKLOG = 4_096;
 
-let lastConnectionId = 0;
-
 /** After this share of the time that a connection's certificates have left it is drained. More than the pool's share: ours retire theirs first. */
 const CERTIFICATE_SHARE = 0.9;
 
@@ -53,7 +52,7 @@ export function bindListener(address: Address, compiled: CompiledListener, deps:
   });
 }
 
-export class BoundListener {
+export class BoundListener implements ConnectionOwner {
   /** What new connections meet. */
   compiled: CompiledListener;
   readonly configuredAddress: Address;
@@ -88,13 +87,13 @@ export class BoundListener {
 
   /** Has the bytes of its connections counted. */
   countBytes(): void {
-    for (const connection of this.#connections) connection.countBytes?.();
+    for (const connection of this.#connections) connection.served?.countBytes?.();
   }
 
   /** Connections that would lose something if they were cut now. */
   get active(): number {
     let count = 0;
-    for (const connection of this.#connections) if (connection.busy?.() ?? true) count++;
+    for (const connection of this.#connections) if (connection.served?.busy?.() ?? true) count++;
     return count;
   }
 
@@ -107,7 +106,7 @@ export class BoundListener {
   /** Asks every connection to end when its work is done; those accepted from now on too. */
   drain(): void {
     this.draining = true;
-    for (const connection of this.#connections) connection.drain?.();
+    for (const connection of this.#connections) connection.served?.drain?.();
   }
 
   /** Connections that are accepted from now on stay. */
@@ -122,19 +121,21 @@ export class BoundListener {
     await closed;
   }
 
+  connectionOver(connection: Connection): void {
+    this.#connections.delete(connection);
+    // Channels are no connections in statistics.
+    if (connection.isChannel) return;
+    this.#stats.active.dec();
+    this.#stats.destroyed.inc();
+    this.#stats.lengthMs.record(this.#deps.clock.now() - connection.openedMs);
+  }
+
   #accept(socket: Socket): void {
-    const openedMs = this.#deps.clock.now();
     this.#stats.total.inc();
     this.#stats.active.inc();
     this.#deps.descriptors?.accepted(socket);
-    const connection = new Connection(socket, this.compiled, this);
+    const connection = new Connection(socket, this.#deps.clock.now(), this, false);
     this.#connections.add(connection);
-    connection.onOver = () => {
-      this.#connections.delete(connection);
-      this.#stats.active.dec();
-      this.#stats.destroyed.inc();
-      this.#stats.lengthMs.record(this.#deps.clock.now() - openedMs);
-    };
     const compiled = this.compiled;
     const first = compiled.chains[0];
     if (compiled.inspect === undefined && compiled.choose === ALWAYS_FIRST && first !== undefined && first.tls === undefined) {
@@ -211,12 +212,12 @@ export class BoundListener {
     connection.chain = chain;
     if (connection.tls?.alpn === MUX_ALPN) this.#serveCarrier(connection);
     else if (!this.#begin(connection, chain)) return;
-    if (this.draining) connection.drain?.();
+    if (this.draining) connection.served?.drain?.();
     const notAfterMs = connection.tls?.notAfterMs ?? Number.POSITIVE_INFINITY;
     if (notAfterMs !== Number.POSITIVE_INFINITY) {
       const { clock } = this.#deps;
       // The peer is asked to come back with its new certificate before TLS has to end the connection.
-      const cancel = clock.after(CERTIFICATE_SHARE * (notAfterMs - clock.wallMs()), () => connection.drain?.());
+      const cancel = clock.after(CERTIFICATE_SHARE * (notAfterMs - clock.wallMs()), () => connection.served?.drain?.());
       connection.socket.once('close', cancel);
     }
   }
@@ -255,59 +256,13 @@ export class BoundListener {
       channel.destroy();
       return undefined;
     }
-    const connection = new Connection(asSocket(channel), this.compiled, this);
+    const connection = new Connection(asSocket(channel), this.#deps.clock.now(), this, true);
     connection.tls = carrier.tls;
     connection.chain = chain;
     this.#connections.add(connection);
-    connection.onOver = () => void this.#connections.delete(connection);
     if (!this.#begin(connection, chain)) return undefined;
-    if (this.draining) connection.drain?.();
+    if (this.draining) connection.served?.drain?.();
     return connection;
-  }
-}
-
-class Connection implements AcceptedConnection {
-  readonly id = ++lastConnectionId;
-  socket: Socket;
-  tls: PeerTls | undefined = undefined;
-  readonly remoteAddress: string;
-  readonly remotePort: number;
-  readonly localAddress: string;
-  readonly localPort: number;
-  readonly listener: string;
-  chain: CompiledChain | undefined = undefined;
-  drain: (() => void) | undefined = undefined;
-  busy: (() => boolean) | undefined = undefined;
-  countBytes: (() => void) | undefined = undefined;
-  destroy: () => void;
-  onOver: (() => void) | undefined = undefined;
-  isOver = false;
-  readonly current: () => CompiledChain | undefined;
-
-  constructor(socket: Socket, compiled: CompiledListener, bound: { readonly compiled: CompiledListener }) {
-    this.socket = socket;
-    this.remoteAddress = socket.remoteAddress ?? '';
-    this.remotePort = socket.remotePort ?? 0;
-    this.localAddress = socket.localAddress ?? '';
-    this.localPort = socket.localPort ?? 0;
-    this.listener = compiled.config.name;
-    this.destroy = () => {
-      this.socket.destroy();
-      this.over();
-    };
-    let seen = compiled;
-    this.current = () => {
-      if (bound.compiled === seen) return this.chain;
-      seen = bound.compiled;
-      this.chain = [...seen.chains, seen.defaultChain].find((chain) => chain !== undefined && chain.key === this.chain?.key);
-      return this.chain;
-    };
-  }
-
-  over(): void {
-    if (this.isOver) return;
-    this.isOver = true;
-    this.onOver?.();
   }
 }
 

@@ -49,13 +49,15 @@ export function serveCarrier(connection: AcceptedConnection, host: CarrierHost):
     },
   });
   wait();
-  connection.destroy = () => carrier.destroy();
-  // What would be lost is with the channels, which are connections themselves.
-  connection.busy = () => false;
-  connection.drain = () => {
-    waitMs = GOING_MS;
-    carrier.goAway();
-    for (const one of served) one.drain?.();
-    if (carrier.channels === 0) wait();
+  connection.served = {
+    destroy: () => carrier.destroy(),
+    // What would be lost is with the channels, which are connections themselves.
+    busy: () => false,
+    drain: () => {
+      waitMs = GOING_MS;
+      carrier.goAway();
+      for (const one of served) one.served?.drain?.();
+      if (carrier.channels === 0) wait();
+    },
   };
 }

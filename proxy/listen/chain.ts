@@ -1,6 +1,6 @@
 /** A compiled listener: what a connection meets from the first byte to the filter that serves it. */
 import type { ChainChooser } from './chain-match.ts';
-import type { PeerTls, Send } from '../service.ts';
+import type { DownstreamConnection, Send } from '../service.ts';
 import type { DownstreamTlsContext } from '../tls/context.ts';
 import type { Listener } from '../../xds/snapshot.ts';
 import type { Socket } from 'node:net';
@@ -31,24 +31,27 @@ export interface CompiledChain {
 export type ServeConnection = (connection: AcceptedConnection) => void;
 
 /** One accepted connection, after TLS. */
-export interface AcceptedConnection {
-  readonly id: number;
+export interface AcceptedConnection extends DownstreamConnection {
   readonly socket: Socket;
-  readonly tls: PeerTls | undefined;
-  readonly remoteAddress: string;
-  readonly remotePort: number;
-  readonly localAddress: string;
-  readonly localPort: number;
-  readonly listener: string;
+  /** Clock reading when it was accepted. */
+  readonly openedMs: number;
   /** The chain that serves connections of this kind now: after a push another than the one that accepted it. Undefined = there is none any more. */
-  readonly current: () => CompiledChain | undefined;
-  /** Set by `serve`: called when the connection shall end as soon as what is under way is done. */
-  drain: (() => void) | undefined;
-  /** Set by `serve`: whether something is under way. Unset = always. */
-  busy: (() => boolean) | undefined;
-  /** Set by `serve`: brings the counts of its bytes up to date, before statistics are read. Unset = they are counted at its end. */
-  countBytes?: (() => void) | undefined;
-  /** Set by `serve` when it takes over: ends the connection at once. */
-  destroy: () => void;
+  current(): CompiledChain | undefined;
+  /** Set by `serve` when it takes over. */
+  served: Served | undefined;
+  /** Ends the connection at once. */
+  destroy(): void;
   over(): void;
+}
+
+/** Whoever serves a connection, for its listener. */
+export interface Served {
+  /** Ends the connection at once. */
+  destroy(): void;
+  /** The connection shall end as soon as what is under way is done. Absent = it ends when it does. */
+  drain?(): void;
+  /** Whether something is under way. Absent = always. */
+  busy?(): boolean;
+  /** Brings the counts of its bytes up to date, before statistics are read. Absent = they are counted at its end. */
+  countBytes?(): void;
 }

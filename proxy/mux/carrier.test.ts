@@ -37,14 +37,16 @@ test('many channels at once: every byte of each arrives once and in order, by th
   pair = await carrierPair((channel) => {
     // Every other one as the HTTP codec reads, and with pauses.
     if (channel.id % 2 === 0) channel.on('data', (chunk: Buffer) => channel.write(chunk));
-    else
-      readFrom(asSocket(channel), (buffer, bytes) => {
+    else {
+      const read = (buffer: Buffer, bytes: number): void => {
         channel.later(buffer.toString('latin1', 0, bytes));
         if (random() < 0.2) {
           channel.pause();
           setTimeout(() => channel.resume(), random() * 5);
         }
-      });
+      };
+      readFrom(asSocket(channel), { read });
+    }
     channel.resume();
   });
   const sent = new Map<Channel, string>();
@@ -187,7 +189,7 @@ test('bytes that were read past the stream go through it again when reading is g
   await until(() => pair.opened.length === 1);
   const server = pair.opened[0]!;
   let past = '';
-  readFrom(asSocket(server), (buffer, bytes) => (past += buffer.toString('latin1', 0, bytes)));
+  readFrom(asSocket(server), { read: (buffer, bytes) => void (past += buffer.toString('latin1', 0, bytes)) });
   server.resume();
   await until(() => past === 'head');
   server.pause();

@@ -41,7 +41,7 @@ export class Carrier implements ChannelCarrier, FrameSink {
     // A peer that only stops writing has no way to give credit any more.
     socket.on('end', () => this.#close(undefined));
     socket.on('close', () => this.#close(undefined));
-    readFrom(socket, (buffer, bytes) => this.#read(buffer, bytes));
+    readFrom(socket, { read: (buffer, bytes) => this.#read(buffer, bytes) });
     socket.resume();
   }
 

@@ -23,8 +23,12 @@ export interface ChannelCarrier {
   giveBuffer(buffer: Buffer): void;
 }
 
-/** Gets what came: `buffer[0, bytes)`, which stands only until the function returns. */
-type OnRead = (buffer: Buffer, bytes: number) => void;
+/** Gets what came: `buffer[0, bytes)`, which stands only until the call returns. */
+interface Reader {
+  read(buffer: Buffer, bytes: number): void;
+}
+/** Hands what had to wait to the reader: memory that is used again afterwards. */
+type HandBlock = (reader: Reader, buffer: Buffer, bytes: number) => void;
 
 /** Credit goes back when this much of the window is used up. */
 const CREDIT_BYTES_MIN = WINDOW_BYTES / 2;
@@ -100,8 +104,8 @@ export class Channel extends Duplex {
   #ended = false;
   #endSent = false;
   #gone = false;
-  #onRead: OnRead | undefined;
-  #onBlock: OnRead | undefined;
+  #reader: Reader | undefined;
+  #handBlock: HandBlock | undefined;
   readonly connecting = false;
   bytesRead = 0;
   bytesWritten = 0;
@@ -212,15 +216,15 @@ export class Channel extends Duplex {
 
   // ---- reading --------------------------------------------------------------------------------------------------------
 
-  /** From now on bytes go past the stream. `onBlock` gets what had to wait, in memory that is used again afterwards. */
-  readTo(onRead: OnRead, onBlock: OnRead): void {
-    this.#onRead = onRead;
-    this.#onBlock = onBlock;
+  /** From now on bytes go past the stream. */
+  readTo(reader: Reader, handBlock: HandBlock): void {
+    this.#reader = reader;
+    this.#handBlock = handBlock;
   }
 
   /** Bytes go through the stream again. */
   readAsStream(): void {
-    this.#onRead = this.#onBlock = undefined;
+    this.#reader = this.#handBlock = undefined;
     if (this.#wanted && this.#blocks.length > 0) {
       this.#wanted = false;
       this._read();
@@ -230,14 +234,14 @@ export class Channel extends Duplex {
   override resume(): this {
     super.resume();
     // Not from within: who resumes is often in the middle of handling the bytes before.
-    if (this.#blocks.length > 0 && this.#onBlock !== undefined) process.nextTick(() => this.#handBlocks());
+    if (this.#blocks.length > 0 && this.#reader !== undefined) process.nextTick(() => this.#handBlocks());
     return this;
   }
 
   #handBlocks(): void {
-    while (this.#onBlock !== undefined && this.readableFlowing === true && this.#blocks.length > 0 && !this.#gone) {
+    while (this.#reader !== undefined && this.readableFlowing === true && this.#blocks.length > 0 && !this.#gone) {
       const { block, bytes } = this.#shiftBlock();
-      this.#onBlock(block, bytes);
+      this.#handBlock!(this.#reader, block, bytes);
       giveBlock(block);
     }
     if (this.#ended && this.#blocks.length === 0 && !this.#gone) this.push(null);
@@ -252,7 +256,7 @@ export class Channel extends Duplex {
   }
 
   override _read(): void {
-    if (this.#blocks.length === 0 || this.#onRead !== undefined) {
+    if (this.#blocks.length === 0 || this.#reader !== undefined) {
       this.#wanted = true;
       return;
     }
@@ -293,10 +297,10 @@ export class Channel extends Duplex {
     if (this.#ended || this.#waitingBytes + this.#owed + bytes.length > WINDOW_BYTES) return false;
     this.bytesRead += bytes.length;
     if (this.#blocks.length > 0) this.#keep(bytes);
-    else if (this.#onRead !== undefined) {
+    else if (this.#reader !== undefined) {
       if (this.readableFlowing === true) {
         this.#took(bytes.length);
-        this.#onRead(bytes, bytes.length);
+        this.#reader.read(bytes, bytes.length);
       } else this.#keep(bytes);
     } else if (this.#wanted) {
       this.#wanted = false;

@@ -11,7 +11,7 @@ import { socketPair } from './pair.ts';
 import type { Http1Settings } from '../http1/settings.ts';
 import type { DialEndpoint } from '../pools.ts';
 import type { Router } from '../router/router.ts';
-import type { DownstreamConnection, ProxyRequest, ProxyResponse, Send } from '../service.ts';
+import type { ProxyRequest, ProxyResponse, Send } from '../service.ts';
 import type { ClusterPool } from '../upstream/cluster-pool.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
@@ -78,34 +78,21 @@ async function serveTunnel(socket: Socket, outer: ProxyRequest, input: ConnectIn
   await passOn(socket, outer, input, deps);
 }
 
-/** What the owner of a connection knows and tunnels inside it need. */
-export interface ConnectionHooks {
-  /** The whole way of a request, in the configuration of its moment. */
-  readonly send: Send;
-  /** Called when the connection shall end as soon as what is under way is done. */
-  readonly drains: Set<() => void>;
-}
-
-/** By connection; set by whoever serves it. */
-export const CONNECTION_HOOKS = new WeakMap<DownstreamConnection, ConnectionHooks>();
-
 /** HTTP inside a tunnel is served as if it had come to the listener itself. Tunnels do not nest: a CONNECT inside one is refused. */
 function serveInside(socket: Socket, outer: ProxyRequest, { router, settings }: ConnectInput, { clock }: ConnectDeps): void {
-  const hooks = CONNECTION_HOOKS.get(outer.connection);
-  const whole = hooks?.send ?? router.send;
+  const { hooks } = outer.connection;
   const served = serveHttp1(socket, undefined, {
     connection: outer.connection,
-    send: whole,
+    send: (request, reply) => (hooks === undefined ? router.send(request, reply) : hooks.send(request, reply)),
     settings: {
       ...settings,
       upgradeTypes: settings.upgradeTypes.filter((type) => type !== 'connect'),
       defaultHostForHttp10: outer.authority,
     },
     clock,
-    onClose: () => hooks?.drains.delete(drain),
+    onClose: () => hooks?.insideOver(served),
   });
-  const drain = (): void => served.drain();
-  hooks?.drains.add(drain);
+  hooks?.servedInside(served);
 }
 
 async function passOn(socket: Socket, outer: ProxyRequest, { router, settings }: ConnectInput, deps: ConnectDeps): Promise<void> {

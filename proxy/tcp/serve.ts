@@ -75,7 +75,7 @@ export function compileTcpProxy(config: TcpProxy, path: string, deps: TcpDeps): 
     const ignore = (): void => undefined;
     socket.once('close', gone);
     socket.on('error', ignore);
-    connection.destroy = () => void socket.destroy();
+    connection.served = { destroy: () => void socket.destroy() };
     openConnection(ref.current, request, deps, attemptsMax).then(
       (opened) => {
         socket.off('close', gone);
@@ -91,7 +91,7 @@ export function compileTcpProxy(config: TcpProxy, path: string, deps: TcpDeps): 
           opened.released();
           over(undefined);
         });
-        connection.destroy = () => splice.close();
+        connection.served = { destroy: () => splice.close() };
       },
       (thrown: unknown) => {
         reset(socket);
