@@ -20,6 +20,7 @@ export class Connection implements AcceptedConnection {
   readonly remotePort: number;
   readonly localAddress: string;
   readonly localPort: number;
+  readonly listener: string;
   readonly protocol = 'HTTP/1.1';
   metrics: DownstreamConnection['metrics'] = undefined;
   hooks: DownstreamConnection['hooks'] = undefined;
@@ -38,14 +39,11 @@ export class Connection implements AcceptedConnection {
     this.#owner = owner;
     this.isChannel = isChannel;
     this.#seen = owner.compiled;
+    this.listener = owner.compiled.config.name;
     this.remoteAddress = socket.remoteAddress ?? '';
     this.remotePort = socket.remotePort ?? 0;
     this.localAddress = socket.localAddress ?? '';
     this.localPort = socket.localPort ?? 0;
-  }
-
-  get listener(): string {
-    return this.#seen.config.name;
   }
 
   set chain(chain: CompiledChain) {
