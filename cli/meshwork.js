@@ -12,10 +12,16 @@ import { enableCompileCache } from 'node:module';
  */
 const NODE_FLAGS = ['--max-semi-space-size=4', '--no-parallel-scavenge', '--no-incremental-marking-task', '--v8-pool-size=1'];
 
+/** A control plane's heap is ten times a sidecar's: two threads shorten the pauses of its collections (docs/scale.md). The last of two flags is in force. */
+const flags = process.argv[2] === 'control-plane' ? [...NODE_FLAGS, '--v8-pool-size=2'] : NODE_FLAGS;
+
+// Whoever gave flags of his own keeps them.
+const started = process.execArgv.join(' ');
+const beginsAgain = (started === '' || started === NODE_FLAGS.join(' ')) && started !== flags.join(' ');
 // A process that replaces itself would lose its channel to a parent; Node's permission model and Windows do not let it.
-const mayReplaceItself =
-  process.execArgv.length === 0 && process.channel === undefined && process.permission === undefined && process.platform !== 'win32';
-if (mayReplaceItself) process.execve?.(process.execPath, [process.execPath, ...NODE_FLAGS, ...process.argv.slice(1)], process.env);
+const mayReplaceItself = process.channel === undefined && process.permission === undefined && process.platform !== 'win32';
+if (beginsAgain && mayReplaceItself)
+  process.execve?.(process.execPath, [process.execPath, ...flags, ...process.argv.slice(1)], process.env);
 
 enableCompileCache();
 await import('./meshwork.ts');

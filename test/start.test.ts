@@ -29,10 +29,13 @@ test('npm scripts and the image start Node with the flags of cli/meshwork.js', (
 });
 
 /** The flags of each process that a start goes through. */
-function start(...flags: string[]): string[][] {
+function start(flags: readonly string[], verb = 'version'): string[][] {
   const hook = 'data:text/javascript,console.error(JSON.stringify(process.execArgv))';
   const env = { ...process.env, NODE_OPTIONS: `--import=${hook}` };
-  const { status, stderr } = spawnSync(process.execPath, [...flags, join(ROOT, 'cli/meshwork.js'), 'version'], { encoding: 'utf8', env });
+  const { status, stderr } = spawnSync(process.execPath, [...flags, join(ROOT, 'cli/meshwork.js'), verb, '--help'], {
+    encoding: 'utf8',
+    env,
+  });
   expect(status).toBe(0);
   return stderr
     .trim()
@@ -41,6 +44,14 @@ function start(...flags: string[]): string[][] {
 }
 
 test('a start without flags begins again with them; one with flags of its own keeps those', () => {
-  expect(start()).toEqual([[], FLAGS]);
-  expect(start('--max-semi-space-size=16')).toEqual([['--max-semi-space-size=16']]);
+  expect(start([])).toEqual([[], FLAGS]);
+  expect(start(['--max-semi-space-size=16'])).toEqual([['--max-semi-space-size=16']]);
+});
+
+test('a control plane begins again with a second thread, whether it was started without flags or with those of the npm script', () => {
+  const flags = [...FLAGS, '--v8-pool-size=2'];
+  expect(start([], 'control-plane')).toEqual([[], flags]);
+  expect(start(FLAGS, 'control-plane')).toEqual([FLAGS, flags]);
+  expect(start(['--max-semi-space-size=16'], 'control-plane')).toEqual([['--max-semi-space-size=16']]);
+  expect(start(FLAGS, 'proxy')).toEqual([FLAGS]);
 });

@@ -64,11 +64,9 @@ export function startControlPlane(options: {
     ['--api', ports.api],
     ['--metrics', ports.metrics],
   ].flatMap(([option, port]) => [String(option), `127.0.0.1:${port}`]);
-  const traced = options.longTurns === undefined ? [] : [`--import=${LONG_TURNS}`];
   const args = [
     ...scriptFlags(),
     ...options.nodeFlags,
-    ...traced,
     MESHWORK,
     'control-plane',
     '-f',
@@ -80,7 +78,10 @@ export function startControlPlane(options: {
     '--log-level',
     'error',
   ];
-  const env = { ...process.env, MESHWORK_BENCH_LONG_TURNS: options.longTurns };
+  // Not among the flags: with flags of its own it would not begin again with those of a control plane.
+  const traced =
+    options.longTurns === undefined ? {} : { NODE_OPTIONS: `--import=${LONG_TURNS}`, MESHWORK_BENCH_LONG_TURNS: options.longTurns };
+  const env = { ...process.env, ...traced };
   const child = spawn(process.execPath, [...args, ...addresses], { stdio: ['ignore', 'pipe', 'pipe'], env });
   let seen = 1;
   return new Promise((resolve, reject) => {
