@@ -1,6 +1,7 @@
 /** One of the connections that a carrier carries: a stream with the ways of a socket, and short cuts for the HTTP codec that go past the stream. */
 import { Duplex } from 'node:stream';
 import { writeLatin1 } from '../http1/bytes.ts';
+import type { Reader } from '../http1/reading.ts';
 import { DATA, END, HEADER_BYTES, PAYLOAD_BYTES_MAX, RESET, WINDOW_BYTES, channelText, creditFrame, typeText } from './protocol.ts';
 
 type Done = (error?: Error | null) => void;
@@ -23,10 +24,6 @@ export interface ChannelCarrier {
   giveBuffer(buffer: Buffer): void;
 }
 
-/** Gets what came: `buffer[0, bytes)`, which stands only until the call returns. */
-interface Reader {
-  read(buffer: Buffer, bytes: number): void;
-}
 /** Hands what had to wait to the reader: memory that is used again afterwards. */
 type HandBlock = (reader: Reader, buffer: Buffer, bytes: number) => void;
 

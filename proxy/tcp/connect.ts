@@ -81,9 +81,10 @@ async function serveTunnel(socket: Socket, outer: ProxyRequest, input: ConnectIn
 /** HTTP inside a tunnel is served as if it had come to the listener itself. Tunnels do not nest: a CONNECT inside one is refused. */
 function serveInside(socket: Socket, outer: ProxyRequest, { router, settings }: ConnectInput, { clock }: ConnectDeps): void {
   const { hooks } = outer.connection;
+  const whole = hooks ?? router;
   const served = serveHttp1(socket, undefined, {
     connection: outer.connection,
-    send: (request, reply) => (hooks === undefined ? router.send(request, reply) : hooks.send(request, reply)),
+    send: (request, reply) => whole.send(request, reply),
     settings: {
       ...settings,
       upgradeTypes: settings.upgradeTypes.filter((type) => type !== 'connect'),
