@@ -57,7 +57,8 @@ class PipeSocket extends EventEmitter {
   #data: (chunk: Buffer, bytes: number) => void = () => undefined;
   override on(event: string, listener: (...args: never[]) => void): this {
     if (event === 'data')
-      this.#data = (chunk, bytes) => (listener as (chunk: Buffer) => void)(bytes === chunk.length ? chunk : chunk.subarray(0, bytes));
+      this.#data = (chunk, bytes) =>
+        (listener as (this: PipeSocket, chunk: Buffer) => void).call(this, bytes === chunk.length ? chunk : chunk.subarray(0, bytes));
     return this;
   }
 }
