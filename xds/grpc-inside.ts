@@ -3,6 +3,7 @@ import type { Http2Stream, ServerHttp2Stream } from 'node:http2';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { Peer } from './grpc-server.ts';
 import { HEAD_BYTES, MessageDecoder } from './message-decoder.ts';
+import type { Scratch } from './message-decoder.ts';
 
 /** One layer of grpc-js: an interceptor around the next, or the one that has the stream. */
 export interface CallLayer {
@@ -18,10 +19,10 @@ export function http2StreamOf(call: ServerDuplexStream<unknown, unknown>): Http2
 }
 
 /** Long messages come as a LongMessage from now on, where grpc-js has its decoder where it is known to have it. To be called before anything was read. */
-export function readLongMessages(call: ServerDuplexStream<unknown, unknown>, bytesMax: number): void {
+export function readLongMessages(call: ServerDuplexStream<unknown, unknown>, bytesMax: number, scratch: Scratch): void {
   const inside = innermost(call);
   // What is compressed grpc-js has to unpack, for which it needs the bytes.
-  if (inside?.decoder !== undefined && inside.incomingEncoding === 'identity') inside.decoder = new MessageDecoder(bytesMax);
+  if (inside?.decoder !== undefined && inside.incomingEncoding === 'identity') inside.decoder = new MessageDecoder(bytesMax, scratch);
 }
 
 /** Writes a gRPC message: a byte that says "not compressed", its length, its bytes. An error of the stream is told by its end. */

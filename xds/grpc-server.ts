@@ -221,7 +221,7 @@ class StreamBinding implements ServerStream, Task, Beginner {
     call.on('cancelled', () => this.#end(new StreamError(status.CANCELLED, 'the client cancelled the stream or its connection broke')));
     call.on('error', (error: Error & { code?: number }) => this.#end(new StreamError(error.code ?? status.UNKNOWN, error.message)));
     call.on('close', () => this.#end(undefined));
-    readLongMessages(call, MESSAGE_BYTES_MAX);
+    readLongMessages(call, MESSAGE_BYTES_MAX, options.scratch);
     options.doorway.enter(this);
   }
 
@@ -282,13 +282,17 @@ class StreamBinding implements ServerStream, Task, Beginner {
   /** After an outage a thousand clients send the same long lists: decoded they need no memory of their own while they wait for a turn. */
   #repeated(message: Received): DiscoveryRequest | undefined {
     if (!(message instanceof LongMessage) || message.bytes > SCRATCH_BYTES || this.mode !== 'delta') return undefined;
-    return message.readIn(this.#options.scratch, (bytes) => (repeatsLists(bytes) ? decoded(this.#decode, bytes) : undefined));
+    const request = message.readIn((bytes) => (repeatsLists(bytes) ? decoded(this.#decode, bytes) : undefined));
+    if (request !== undefined) message.release();
+    return request;
   }
 
   /** Nothing of a decoded request is a view of its bytes. */
   #decoded(message: Received): DiscoveryRequest {
-    if (message instanceof LongMessage) return message.readIn(this.#options.scratch, (bytes) => decoded(this.#decode, bytes));
-    return decoded(this.#decode, message);
+    if (!(message instanceof LongMessage)) return decoded(this.#decode, message);
+    const request = message.readIn((bytes) => decoded(this.#decode, bytes));
+    message.release();
+    return request;
   }
 
   /** One request at a time: while the handler looks at the node, nothing more is read. */
