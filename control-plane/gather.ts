@@ -1,5 +1,6 @@
 /** The first half of a control plane: sources, and the world that is merged out of them, with who is connected and how far each change has come. */
 import type { Clock } from '../lib/clock.ts';
+import type { DescriptorRoom } from '../lib/descriptors.ts';
 import type { Log } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import type { Watch } from '../lib/watch.ts';
@@ -27,6 +28,8 @@ export interface Base {
   readonly store: Store;
   readonly metrics: ControlPlaneMetrics;
   readonly startedAtMs: number;
+  /** Undefined where this is not the process's main work, and where the system does not tell. */
+  readonly descriptors: DescriptorRoom | undefined;
 }
 
 /** Sources and the world that is merged out of them; who is connected, and how far each change has come. */

@@ -3,8 +3,11 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import type { FastifyInstance } from 'fastify';
+import { lowerV8Threads } from '../lib/background-threads.ts';
 import type { Clock } from '../lib/clock.ts';
 import { systemClock } from '../lib/clock.ts';
+import { descriptorRoom } from '../lib/descriptors.ts';
+import type { DescriptorRoom } from '../lib/descriptors.ts';
 import type { Log } from '../lib/log.ts';
 import { createLog } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
@@ -44,6 +47,8 @@ export interface ControlPlaneDeps {
   readonly environment?: Readonly<Record<string, string | undefined>>;
   /** How long a change waits for others; for tests. */
   readonly quietMs?: number;
+  /** Told of the proxies' connections. */
+  readonly descriptors?: DescriptorRoom | undefined;
 }
 
 export interface ControlPlane {
@@ -88,6 +93,7 @@ async function start(options: ControlPlaneOptions, deps: ControlPlaneDeps, close
     random: deps.random ?? systemRandom,
     metrics: createMetrics(),
     startedAtMs: clock.wallMs(),
+    descriptors: deps.descriptors,
   };
   const known = await gather(options, base, closers);
   await turn(clock);
@@ -213,12 +219,21 @@ async function warmUp(encoder: Encoder, world: World, { clock, log }: Base): Pro
   }
 }
 
+/**
+ * Nice steps between the event loop and V8's threads: where both want one core the event loop gets it at once, and they half as much as it. With
+ * five steps or ten they mark too slowly beside others who want the core, and the event loop has to mark for them (docs/scale.md).
+ */
+const V8_THREADS_STEPS = 3;
+/** After an outage so many proxies come back that the table of descriptors cannot be made larger meanwhile. A table of this size takes 16 KiB. */
+const DESCRIPTORS_EXPECTED = 2_048;
+
 /** Runs until SIGTERM or SIGINT. Exit codes: 0 ended in order, 1 could not start, 2 usage. */
 export async function runControlPlane(argv: readonly string[], deps: ControlPlaneDeps = {}): Promise<number> {
   let controlPlane: ControlPlane;
   let options: ControlPlaneOptions;
   // What grpc-js would print by itself is told by errors and the log already.
   setLogVerbosity(logVerbosity.NONE);
+  lowerV8Threads(V8_THREADS_STEPS);
   try {
     const parsed = parseControlPlaneArgs(argv);
     if (parsed === 'help') {
@@ -226,7 +241,9 @@ export async function runControlPlane(argv: readonly string[], deps: ControlPlan
       return 0;
     }
     options = parsed;
-    controlPlane = await startControlPlane(options, deps);
+    const descriptors = descriptorRoom(deps.clock ?? systemClock());
+    descriptors?.expect(DESCRIPTORS_EXPECTED);
+    controlPlane = await startControlPlane(options, { descriptors, ...deps });
   } catch (error) {
     const usage = error instanceof UsageError;
     process.stderr.write(`meshwork control-plane: ${error instanceof Error ? error.message : String(error)}\n`);

@@ -1,6 +1,7 @@
 /** xDS to the outside: a plaintext port for this machine and a TLS port for all, each stream authenticated, claimed, and handed to the publisher. */
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { Clock } from '../lib/clock.ts';
+import type { DescriptorRoom } from '../lib/descriptors.ts';
 import { sleep } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
@@ -45,6 +46,7 @@ export interface ServeDeps {
   readonly world: Watch<World>;
   readonly leases: Pick<Registrations, 'ended'>;
   readonly load: LoadTable;
+  readonly descriptors?: DescriptorRoom | undefined;
 }
 
 const CLOSE_MS_MAX = 500;
@@ -62,7 +64,7 @@ export async function serveXds(
   const certificate = createServerCertificate(deps.identities, addresses.tlsNames, deps);
   const open: { server: Server; intake: Intake; discovery: { close(): void }; endSide: () => void }[] = [];
   const listen = async (address: ListenAddress, transport: 'plaintext' | 'tls'): Promise<ListenAddress> => {
-    const intake = createIntake({ clock });
+    const intake = createIntake({ clock, descriptors: deps.descriptors });
     const server = new Server({ ...discoveryServerOptions(), interceptors: [intake.interceptor] });
     const discovery = serveDiscovery(server, handler, { clock, transport, intake });
     const endSide = serveSideServices(server, transport, { ...deps, streams });

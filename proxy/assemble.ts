@@ -6,7 +6,7 @@ import { NO_ROUTES } from './http-chain.ts';
 import { createLineWriter, fileStats } from './filters/line-writer.ts';
 import { otlpExporter } from './filters/otlp.ts';
 import { workloadOfNode } from './filters/workload.ts';
-import { descriptorRoom } from './listen/descriptors.ts';
+import { descriptorRoom } from '../lib/descriptors.ts';
 import type { ListenDeps } from './listen/bound-listener.ts';
 import { ListenerSet } from './listen/listener-set.ts';
 import { OnDemand } from './on-demand/hosts.ts';

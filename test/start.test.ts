@@ -48,8 +48,8 @@ test('a start without flags begins again with them; one with flags of its own ke
   expect(start(['--max-semi-space-size=16'])).toEqual([['--max-semi-space-size=16']]);
 });
 
-test('a control plane begins again with a second thread, whether it was started without flags or with those of the npm script', () => {
-  const flags = [...FLAGS, '--v8-pool-size=2'];
+test('a control plane begins again with flags for a large heap, whether it was started without flags or with those of the npm script', () => {
+  const flags = [...FLAGS, '--v8-pool-size=2', '--page-promotion-threshold=10', '--external-memory-accounted-in-global-limit'];
   expect(start([], 'control-plane')).toEqual([[], flags]);
   expect(start(FLAGS, 'control-plane')).toEqual([FLAGS, flags]);
   expect(start(['--max-semi-space-size=16'], 'control-plane')).toEqual([['--max-semi-space-size=16']]);

@@ -169,7 +169,7 @@ test('of many connections that come at once a few begin at a time, and those tha
 
   await late.answered;
   await until(() => greetedMs.length === 200, 'all have begun');
-  // Node's SETTINGS are the first that a connection hears when it has begun; eight times 24 give way to the next after 60 ms each.
+  // Node's SETTINGS are the first that a connection hears when it has begun; twelve times 16 give way to the next after 60 ms each.
   expect(greetedMs.at(-1)! - greetedMs[0]!).toBeGreaterThanOrEqual(300);
 });
 

@@ -6,6 +6,7 @@ import type { ServerHttp2Stream } from 'node:http2';
 import { ServerInterceptingCall, status } from '@grpc/grpc-js';
 import type { Server, ServerCredentials, ServerInterceptingCallInterface, ServerInterceptor } from '@grpc/grpc-js';
 import type { Clock } from '../lib/clock.ts';
+import type { DescriptorRoom } from '../lib/descriptors.ts';
 import { nextSlice } from '../lib/slices.ts';
 import type { CallLayer } from './grpc-inside.ts';
 import { MESSAGE_BYTES_MAX } from './grpc-options.ts';
@@ -23,6 +24,8 @@ export interface IntakeOptions {
   readonly partialBytesMax?: number;
   /** Largest message of a stranger; default 16 MiB, as much as it may subscribe to. Others may send what discovery takes. */
   readonly strangerMessageBytesMax?: number;
+  /** Told of each connection. */
+  readonly descriptors?: DescriptorRoom | undefined;
 }
 
 export interface Intake {
@@ -67,7 +70,7 @@ const STRANGER_STREAMS_MAX = 16;
  * Connections that begin at a time. One pass over the sockets reads all that has come, 64 KiB of each, and has no bound of its own: after an
  * outage a thousand clients come at once, each with long first requests.
  */
-const BEGINNING_MAX = 24;
+const BEGINNING_MAX = 16;
 /** As many of them begin in a turn of the event loop. */
 const ADMITTED_MAX = 4;
 /** Who has sent nothing long for this time gives its place to the next one. */
@@ -99,6 +102,7 @@ export function createIntake(options: IntakeOptions): Intake {
   let closed = false;
 
   const take = (socket: Socket, inject: (socket: Socket) => void): void => {
+    options.descriptors?.accepted(socket);
     const key = `${socket.remoteAddress}:${socket.remotePort}`;
     const connection: Connection = { socket, key, begin: () => inject(socket), begunMs: 0, longMs: 0, proven: false, streams: 0 };
     connections.set(key, connection);

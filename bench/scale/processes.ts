@@ -127,13 +127,11 @@ export interface Fleet {
   end(): Promise<void>;
 }
 
-/** In life the proxies are on other machines, and do not take the processor from the control plane. */
-const FLEET_NICE = 10;
-
 export function startFleet(): Fleet {
-  // Not by `os.setPriority`: that is of one thread, and V8's others are there already.
-  const execArgv = ['-n', String(FLEET_NICE), process.execPath];
-  const child = fork(FLEET, [], { execPath: 'nice', execArgv, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  // In life the proxies are on other machines. Here they get what the control plane leaves of the processors, and not what a nice value would
+  // still give to their twenty threads. Not from within: that would be of one thread, and V8's others are there already.
+  const execArgv = ['--idle', '0', process.execPath];
+  const child = fork(FLEET, [], { execPath: 'chrt', execArgv, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   let queue: Promise<unknown> = Promise.resolve();
   const ask = (command: FleetCommand): Promise<unknown> =>
     new Promise((resolve, reject) => {

@@ -10,7 +10,7 @@ import { asSocket } from '../mux/sharing.ts';
 import { acceptTls } from '../tls/server.ts';
 import { listenerStats } from './listener-stats.ts';
 import type { ListenerStats } from './listener-stats.ts';
-import type { DescriptorRoom } from './descriptors.ts';
+import type { DescriptorRoom } from '../../lib/descriptors.ts';
 import type { ConnectionOwner } from './accepted.ts';
 import type { CompiledChain, CompiledListener } from './chain.ts';
 import type { Channel } from '../mux/channel.ts';

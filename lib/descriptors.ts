@@ -1,7 +1,7 @@
 /** Room for descriptors ahead of need, so that no accepting or dialling waits for the kernel to make it. */
 import { close, open, readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import type { Clock } from '../../lib/clock.ts';
+import type { Clock } from './clock.ts';
 
 /** The part of the disk that is needed; a test has its own. */
 export interface DescriptorDisk {
@@ -23,6 +23,7 @@ export class DescriptorRoom {
   readonly #clock: Clock;
   readonly #descriptorsMax: number;
   #room: number;
+  #wanted = 0;
   #growing = false;
 
   /** `descriptorsMax`: what the process may have; some of it is always left to others. */
@@ -44,9 +45,24 @@ export class DescriptorRoom {
   }
 
   used(descriptor: number): void {
-    if (descriptor * 2 < this.#room || this.#growing || this.#room + LEFT_TO_OTHERS > this.#descriptorsMax) return;
+    if (descriptor * 2 >= this.#room) this.#grow();
+  }
+
+  /** Makes room for this many: whoever serves many clients gets them all at once when it begins, and accepts them in one pass. */
+  expect(descriptors: number): void {
+    this.#wanted = descriptors;
+    if (this.#room < descriptors) this.#grow();
+  }
+
+  #grow(): void {
+    if (this.#growing || this.#room + LEFT_TO_OTHERS > this.#descriptorsMax) return;
     this.#growing = true;
     this.#openNext([]);
+  }
+
+  #grown(): void {
+    this.#growing = false;
+    if (this.#room < this.#wanted) this.#grow();
   }
 
   #openNext(held: number[]): void {
@@ -54,7 +70,7 @@ export class DescriptorRoom {
       if (error !== null) {
         // Without descriptors to spare there is no room to be made, now or later.
         this.#room = Number.POSITIVE_INFINITY;
-        this.#closeNext(held, () => (this.#growing = false));
+        this.#closeNext(held, () => this.#grown());
         return;
       }
       held.push(descriptor);
@@ -67,7 +83,7 @@ export class DescriptorRoom {
   #openLast(held: number[]): void {
     let underWay = 2;
     const over = (): void => {
-      if (--underWay === 0) this.#growing = false;
+      if (--underWay === 0) this.#grown();
     };
     this.#disk.open((error, descriptor) => {
       // It gets a place that was freed meanwhile, so only the kernel can say whether there is more room now.

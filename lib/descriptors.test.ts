@@ -1,7 +1,7 @@
 /** Room for descriptors: made ahead of need, in the background, and never at the cost of the last ones. */
 import { expect, test } from '@jest/globals';
 import { readFileSync } from 'node:fs';
-import { ManualClock, systemClock } from '../../lib/clock.ts';
+import { ManualClock, systemClock } from './clock.ts';
 import { DescriptorRoom, descriptorRoom } from './descriptors.ts';
 import type { DescriptorDisk } from './descriptors.ts';
 
@@ -59,6 +59,31 @@ test('at half, files are opened one after the other until the room is doubled, a
   clock.advance(10);
   expect(disk.held.size).toBe(0);
   expect(room.room).toBe(512);
+});
+
+test('whoever expects more than fits gets it doubled until it fits', () => {
+  const disk = fakeDisk(256, 30);
+  const room = new DescriptorRoom(20_000, disk, clock);
+  room.expect(2_000);
+  while (disk.step() || disk.held.size > 0) clock.advance(10);
+
+  expect(room.room).toBe(2_048);
+  room.expect(2_000);
+  expect(disk.step()).toBe(false);
+});
+
+test('what cannot be had is not tried again, however much is expected', () => {
+  const disk = fakeDisk(256, 30, 300);
+  const room = new DescriptorRoom(20_000, disk, clock);
+  room.expect(100_000);
+  let opened = 0;
+  while (disk.step() || disk.held.size > 0) {
+    opened++;
+    clock.advance(10);
+  }
+
+  expect(opened).toBeLessThan(600);
+  expect(disk.held.size).toBe(0);
 });
 
 test('the last descriptors of the process are left alone', () => {
