@@ -1,4 +1,5 @@
 /** The catalog: merges what all sources say into one world, and tells who watches when it changes. */
+import { memo } from '../lib/memo.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import { atOnce, inSlices } from '../lib/slices.ts';
@@ -94,7 +95,7 @@ const NOTHING: SourceState = { resources: [], problems: [] };
 class Merge {
   readonly #held: Held[];
   readonly #state = new WorldState();
-  readonly #keys = new WeakMap<Resource, string>();
+  readonly #keys = memo<Resource, string>();
   /** What sources hold that an earlier one hides. */
   #hidden: readonly Problem[] = [];
 

@@ -1,4 +1,5 @@
 /** Whether what was built for a node fits together: nothing may point at what is not in the same push. */
+import { memo } from '../lib/memo.ts';
 import type { FilterChain, HttpConnectionManager, Listener, RouteConfiguration } from '../xds/snapshot.ts';
 import type { NodeResources } from './world.ts';
 
@@ -13,12 +14,12 @@ interface ListenerReferences {
 }
 
 /** Parts that did not change are the same objects, so what they point at is found once. */
-const clustersOfRoutes = new WeakMap<RouteConfiguration, readonly Reference[]>();
-const ofListeners = new WeakMap<Listener, ListenerReferences>();
+const clustersOfRoutes = memo<RouteConfiguration, readonly Reference[]>();
+const ofListeners = memo<Listener, ListenerReferences>();
 
 /** Pairs of lists in which everything that the first points at is in the second; most nodes share their lists with others. */
 const fitting = new WeakMap<object, WeakSet<object>>();
-const namesOfLists = new WeakMap<readonly object[], ReadonlySet<string>>();
+const namesOfLists = memo<readonly object[], ReadonlySet<string>>();
 
 /** One sentence for each reference that leads nowhere, at most `max`; empty = consistent. */
 export function inconsistencies(resources: NodeResources, max = 10): readonly string[] {

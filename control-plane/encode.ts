@@ -1,5 +1,6 @@
 /** From built resources to the bytes that go out: encoded once per object, one copy per content, whatever the number of proxies. */
 import { createHash } from 'node:crypto';
+import { memo } from '../lib/memo.ts';
 import { encodeCluster } from '../xds/resources/cluster.ts';
 import { encodeEndpoints } from '../xds/resources/endpoint.ts';
 import { encodeListener } from '../xds/resources/listener.ts';
@@ -10,10 +11,11 @@ import { CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE, VI
 import type { Locality, Secret, VirtualHost } from '../xds/snapshot.ts';
 import { outboundClusters, prepareClusters } from './build/clusters.ts';
 import { outboundEndpoints, prepareEndpoints } from './build/endpoints.ts';
-import { workloadsOf } from './build/inbound-ports.ts';
+import { prepareMemberships, workloadsOf } from './build/inbound-ports.ts';
 import { aliasesOf, isLazy } from './build/on-demand.ts';
 import { outboundRoutes } from './build/routes.ts';
 import { inconsistencies } from './consistent.ts';
+import { prepareSet } from './resource-set.ts';
 import type { NamedResources } from './resource-set.ts';
 import type { Build, Node, NodeResources, World } from './world.ts';
 
@@ -22,6 +24,11 @@ export interface Encoder {
   encode(world: World, node: Node): ReadonlyMap<string, readonly EncodedResource[]>;
   /** Encodes beforehand what all nodes share and what is new in it, with a pause after each resource: take as many steps as time allows. */
   prepare(world: World): Iterator<void, void>;
+  /**
+   * Makes beforehand what the first of its kind would wait for, and its neighbours share: its route table, its lists as sets. Does nothing for
+   * the others. Throws what `encode` throws.
+   */
+  prepareFor(world: World, node: Node): Iterator<void, void>;
   /** Virtual hosts by name, for a node that asks for them so; each is encoded when it is first asked for. Undefined for the others. */
   named(world: World, node: Node): NamedResources | undefined;
   encodeSecret(secret: Secret): EncodedResource;
@@ -31,16 +38,18 @@ export interface Encoder {
 const CONTENTS_MAX = 100_000;
 /** Places of nodes for which endpoints are encoded beforehand; of further ones they are encoded when their first node is served. */
 const PLACES_MAX = 64;
+/** Kinds of nodes, by flavour, namespace and place, for whose first one its lists are made beforehand. */
+const KINDS_MAX = 10_000;
 
 /** Who is in no service's namespace gets the virtual hosts that nearly all others get, too. */
 const NOBODYS_NAMESPACE = '';
 
 export function createEncoder(build: Build): Encoder {
-  const byObject = new WeakMap<object, EncodedResource>();
+  const byObject = memo<object, EncodedResource>();
   /** Of those who were built a whole route table. */
   const flavours = new Set<Node['flavour']>(['sidecar']);
   /** Nodes that are built the same list get the same list of bytes, and compare it once. */
-  const byList = new WeakMap<readonly object[], readonly EncodedResource[]>();
+  const byList = memo<readonly object[], readonly EncodedResource[]>();
   let byContent = new Map<string, EncodedResource>();
   const places = new Map<string, Locality>();
   /** What was prepared last, to its end: after an outage that is asked for every few proxies. */
@@ -84,21 +93,40 @@ export function createEncoder(build: Build): Encoder {
     }
     return found;
   };
-  const byTable = new WeakMap<object, NamedResources>();
+  const byTable = memo<object, NamedResources>();
   let tables = 0;
+  /** Kinds of nodes that were prepared for the newest world. */
+  let kinds: { readonly world: World; readonly known: Set<string> } | undefined;
+  const placeOf = ({ locality: { region, zone } }: Node): string => `${region}/${zone}`;
+  /** In parts, of which each waits until it is asked for. */
+  function* parts(built: NodeResources): Generator<[typeUrl: string, list: readonly EncodedResource[]]> {
+    yield [CLUSTER_TYPE, encoded(CLUSTER_TYPE, built.clusters, (cluster) => cluster.name, encodeCluster)];
+    yield [ENDPOINT_TYPE, encoded(ENDPOINT_TYPE, built.endpoints, (endpoints) => endpoints.clusterName, encodeEndpoints)];
+    yield [LISTENER_TYPE, encoded(LISTENER_TYPE, built.listeners, (listener) => listener.name, encodeListener)];
+    yield [ROUTE_TYPE, encoded(ROUTE_TYPE, built.routes, (route) => route.name, encodeRoute)];
+  }
   return {
     encode(world, node) {
-      const { region, zone } = node.locality;
-      if (places.size < PLACES_MAX) places.set(`${region}/${zone}`, node.locality);
+      if (places.size < PLACES_MAX) places.set(placeOf(node), node.locality);
       if (node.flavour !== 'grpc' && !isLazy(node)) flavours.add(node.flavour);
       const built = build(world, node);
       check(built, node);
-      return new Map([
-        [CLUSTER_TYPE, encoded(CLUSTER_TYPE, built.clusters, (cluster) => cluster.name, encodeCluster)],
-        [ENDPOINT_TYPE, encoded(ENDPOINT_TYPE, built.endpoints, (endpoints) => endpoints.clusterName, encodeEndpoints)],
-        [LISTENER_TYPE, encoded(LISTENER_TYPE, built.listeners, (listener) => listener.name, encodeListener)],
-        [ROUTE_TYPE, encoded(ROUTE_TYPE, built.routes, (route) => route.name, encodeRoute)],
-      ]);
+      return new Map(parts(built));
+    },
+    *prepareFor(world, node) {
+      if (kinds?.world !== world) kinds = { world, known: new Set() };
+      const kind = JSON.stringify([node.flavour, isLazy(node), node.namespace, placeOf(node)]);
+      if (kinds.known.has(kind) || kinds.known.size >= KINDS_MAX) return;
+      kinds.known.add(kind);
+      const built = build(world, node);
+      yield;
+      check(built, node);
+      yield;
+      for (const [, list] of parts(built)) {
+        yield;
+        prepareSet(list);
+        yield;
+      }
     },
     *prepare(world) {
       const now = { world, places: places.size, flavours: flavours.size };
@@ -110,14 +138,15 @@ export function createEncoder(build: Build): Encoder {
         workloadsOf(service);
         yield;
       }
+      yield* prepareMemberships(world);
       for (const cluster of outboundClusters(world)) {
-        if (byObject.has(cluster)) continue;
+        if (byObject.get(cluster) !== undefined) continue;
         one(CLUSTER_TYPE, cluster, cluster.name, encodeCluster);
         yield;
       }
       for (const list of new Set(from.map((place) => outboundEndpoints(world, place)))) {
         for (const endpoints of list) {
-          if (byObject.has(endpoints)) continue;
+          if (byObject.get(endpoints) !== undefined) continue;
           one(ENDPOINT_TYPE, endpoints, endpoints.clusterName, encodeEndpoints);
           yield;
         }

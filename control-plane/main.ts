@@ -135,6 +135,7 @@ async function preparePushing(known: Known, base: Base, deps: ControlPlaneDeps, 
     ...quiet,
     world,
     prepare: (now) => encoder.prepare(now),
+    prepareFor: (now, node) => encoder.prepareFor(now, node),
     named: (now, node) => encoder.named(now, node),
     encode: (now, node) => {
       keepsTrustDomain(now, authority.trustDomain);

@@ -22,8 +22,11 @@ export interface Publisher {
   readonly current: number;
   /** A stream has said who it is: gets the newest world at once. Answers the record; throws when it cannot be built for. */
   connect(id: string, stream: ProxyStream): ConnectedProxy;
-  /** Resolves when another proxy may be connected: at once while there is little to do, a few per turn of the event loop after an outage. */
-  turn(): Promise<void>;
+  /**
+   * Resolves when another proxy, which is the node that `nodeOf` answers, may be connected: at once while there is little to do, a few per turn of
+   * the event loop after an outage, and after some turns for the first of its kind, for which much is made that the others share. Never rejects.
+   */
+  turn(nodeOf: (world: World) => Node): Promise<void>;
   /** Something of all proxies that is not of the world (the trust bundle) has changed: a round begins. Answers its number. */
   touch(): number;
   /** Something of one proxy alone (its certificate) has changed: it gets that in one of the next turns. */
@@ -42,6 +45,8 @@ export interface PublisherDeps {
   readonly named?: (world: World, node: Node) => NamedResources | undefined;
   /** Does in small steps what `encode` would otherwise do at once for the first proxy. */
   readonly prepare?: (world: World) => Iterator<void, void>;
+  /** The same for what a node shares with its like. */
+  readonly prepareFor?: (world: World, node: Node) => Iterator<void, void>;
   readonly proxies: Proxies;
   readonly changes: Changes;
   readonly metrics: ControlPlaneMetrics;
@@ -91,26 +96,44 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     }
     proxies.observe(proxy);
   };
-  /** What is new for all is encoded a slice at a time. What changes meanwhile is left to the first proxy. */
-  const prepare = async (): Promise<void> => {
+  /** What is new for all is encoded a slice at a time. */
+  const prepare = async (world: World): Promise<void> => {
     if (deps.prepare === undefined || closed) return;
     try {
-      await inSlices(clock, deps.prepare(deps.world.current));
+      await inSlices(clock, deps.prepare(world));
     } catch {
       // What cannot be encoded is told when it is encoded for a proxy, with the proxy's name.
     }
+  };
+  const admit = async (nodeOf: (world: World) => Node): Promise<void> => {
+    if (clock.now() - admittingMs > SLICE_MS) {
+      await turn(clock);
+      await prepare(deps.world.current);
+      admittingMs = clock.now();
+    }
+    if (deps.prepareFor === undefined || closed) return;
+    const beganMs = clock.now();
+    try {
+      const world = deps.world.current;
+      await inSlices(clock, deps.prepareFor(world, nodeOf(world)));
+    } catch {
+      // Told when it is built for the proxy, as above.
+    }
+    if (clock.now() - beganMs < SLICE_MS) return;
+    await turn(clock);
+    admittingMs = clock.now();
   };
   const runRound = async (): Promise<void> => {
     const span = deps.spans.start('publish', { 'meshwork.publish': current, 'meshwork.proxies': proxies.connected.size });
     const startMs = clock.now();
     const waitedMs = startMs - (firstAtMs ?? startMs);
-    if (deps.prepare !== undefined) await prepare();
-    if (closed) return;
-    firstAtMs = undefined;
-    hurry = false;
-    // One world for the whole round: what all proxies share of it is made once, however many changes come meanwhile.
+    // One world for the whole round: what all proxies share of it is made once, however many changes come meanwhile. Those have the next round.
     const number = current;
     const world = deps.world.current;
+    firstAtMs = undefined;
+    hurry = false;
+    if (deps.prepare !== undefined) await prepare(world);
+    if (closed) return;
     const touched = new Map<string, readonly string[]>();
     const types = typeLists();
     let sliceMs = startMs;
@@ -178,13 +201,8 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     get current() {
       return current;
     },
-    turn() {
-      admitted = admitted.then(async () => {
-        if (clock.now() - admittingMs <= SLICE_MS) return;
-        await turn(clock);
-        if (deps.prepare !== undefined) await prepare();
-        admittingMs = clock.now();
-      });
+    turn(nodeOf) {
+      admitted = admitted.then(() => admit(nodeOf));
       return admitted;
     },
     connect(id, stream) {

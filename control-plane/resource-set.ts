@@ -81,6 +81,11 @@ export class NodeResourceSet implements ResourceSet {
 /** List -> set before -> what came of them: proxies that had the same and get the same share one set, and one comparison. */
 const made = new WeakMap<readonly EncodedResource[], WeakMap<TypeSet, TypeSet>>();
 
+/** Makes a list's set for those who have nothing yet, so that their first set takes what is there. */
+export function prepareSet(resources: readonly EncodedResource[]): void {
+  sharedTypeSet(resources, NOTHING);
+}
+
 function sharedTypeSet(resources: readonly EncodedResource[], before: TypeSet): TypeSet {
   let ofList = made.get(resources);
   if (ofList === undefined) {

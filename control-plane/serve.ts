@@ -1,5 +1,6 @@
 /** xDS to the outside: a plaintext port for this machine and a TLS port for all, each stream authenticated, claimed, and handed to the publisher. */
 import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { memo } from '../lib/memo.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { DescriptorRoom } from '../lib/descriptors.ts';
 import { sleep } from '../lib/clock.ts';
@@ -111,7 +112,7 @@ function createHandler(deps: ServeDeps): {
 } {
   const { identities, proxies, publisher, log, metrics } = deps;
   const served = new Map<ServerStream, Served>();
-  const bindings = new WeakMap<ServerStream, Binding>();
+  const bindings = memo<ServerStream, Binding>();
   const waiting = new Map<ServerStream, Caller>();
   const flavours = new Map<string, number>();
   const count = (flavour: string, by: 1 | -1): void => {
@@ -138,7 +139,7 @@ function createHandler(deps: ServeDeps): {
       stream.prove();
       // After an outage all come at once; each costs a build, so they take turns.
       waiting.set(stream, caller);
-      await publisher.turn();
+      await publisher.turn((world) => nodeOf(world, info, caller));
       if (!waiting.delete(stream)) return;
       const keeper = caller.identity === undefined ? undefined : identities.keeperFor(info.id, caller);
       const release = keeper?.use(staysKnown(info, deps.world)) ?? NOTHING_TO_RELEASE;
@@ -291,7 +292,7 @@ class LiveType implements StreamType {
 }
 
 /** One list for all who have no certificate of their own: it is compared once. */
-const rootsAlone = new WeakMap<EncodedResource, readonly EncodedResource[]>();
+const rootsAlone = memo<EncodedResource, readonly EncodedResource[]>();
 
 function secretsOf(identities: Identities, own: EncodedResource | undefined): readonly EncodedResource[] {
   const roots = identities.roots();

@@ -1,5 +1,6 @@
 /** Clusters: one per port of every service, one per port of the application itself, and the ways out of the mesh. */
 import { isIP } from 'node:net';
+import { memo } from '../../lib/memo.ts';
 import { parseDurationMs } from '../../lib/duration.ts';
 import type {
   CircuitBreakers,
@@ -42,9 +43,9 @@ interface Kept {
   readonly clusters: readonly Cluster[];
 }
 /** By the ports of the service, which stay the same object while its endpoints come and go: clusters say of these only whose identities they have. */
-const kept = new WeakMap<ServiceModel['ports'], Kept>();
+const kept = memo<ServiceModel['ports'], Kept>();
 
-const perWorld = new WeakMap<World, readonly Cluster[]>();
+const perWorld = memo<World, readonly Cluster[]>();
 
 /** The same list for every node. */
 export function outboundClusters(world: World): readonly Cluster[] {

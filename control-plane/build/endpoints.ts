@@ -1,4 +1,5 @@
 /** Load assignments: the instances behind each port of a service, by locality, with what callers must know about each. */
+import { memo } from '../../lib/memo.ts';
 import type { JsonObject, LbEndpoint, LoadAssignment, Locality, LocalityEndpoints } from '../../xds/snapshot.ts';
 import type { BackendPolicySpec } from '../kinds/backend-policy.ts';
 import type { EndpointModel, MeshSettings, ServiceModel, World } from '../world.ts';
@@ -14,14 +15,14 @@ interface Kept {
   readonly byPriorities: Map<string, readonly LoadAssignment[]>;
 }
 /** A service that did not change keeps its assignments, so the publisher need not encode them again. */
-const kept = new WeakMap<ServiceModel, Kept>();
+const kept = memo<ServiceModel, Kept>();
 
 interface Lists {
   /** Places of instances that callers tell apart by their own place. */
   readonly places: readonly Locality[];
   readonly byView: Map<string, readonly LoadAssignment[]>;
 }
-const perWorld = new WeakMap<World, Lists>();
+const perWorld = memo<World, Lists>();
 
 /** The same list for every node from which the instances' places look alike; without `localityFailover` that is every node. */
 export function outboundEndpoints(world: World, from: Locality): readonly LoadAssignment[] {

@@ -1,4 +1,5 @@
 /** The flavour for proxyless gRPC clients: a listener per name that they may dial, and nothing in any resource that they refuse. */
+import { memo } from '../../lib/memo.ts';
 import type {
   Cluster,
   HttpConnectionManager,
@@ -123,7 +124,7 @@ function takesPost({ match, invert }: RouteMatch['headers'][number]): boolean {
   return match.kind === 'exact' && (match.value === 'POST') !== invert;
 }
 
-const clusters = new WeakMap<Cluster, Cluster>();
+const clusters = memo<Cluster, Cluster>();
 
 /** Round robin or ring hash, no TLS (a client has no certificate from us), outlier detection by rate only. */
 function clusterOf(cluster: Cluster): Cluster {
@@ -143,7 +144,7 @@ function clusterOf(cluster: Cluster): Cluster {
   return made;
 }
 
-const assignments = new WeakMap<LoadAssignment, LoadAssignment>();
+const assignments = memo<LoadAssignment, LoadAssignment>();
 
 /** Only what takes requests: gRPC refuses weights of zero and knows no draining. Every locality has its weight, or it would get nothing. */
 function assignmentOf(assignment: LoadAssignment): LoadAssignment {

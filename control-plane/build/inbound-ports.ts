@@ -1,4 +1,6 @@
 /** Which ports an application answers on, and by which names callers ask for each of them. */
+import { memo } from '../../lib/memo.ts';
+import { atOnce } from '../../lib/slices.ts';
 import type { Node, ServiceModel, World, WorkloadModel } from '../world.ts';
 import { aliases, sniOf } from './names.ts';
 
@@ -39,28 +41,35 @@ export function applicationPorts(world: World, workload: WorkloadModel | undefin
   return [...found.entries()].sort(([left], [right]) => left - right).map(([targetPort, entry]) => ({ targetPort, ...entry }));
 }
 
-/** Workload key -> services that it stands behind; one pass per set of services serves every node. */
-const memberships = new WeakMap<ReadonlyMap<string, ServiceModel>, ReadonlyMap<string, readonly ServiceModel[]>>();
+type Memberships = ReadonlyMap<string, readonly ServiceModel[]>;
+
+/** One pass per set of services serves every node. */
+const memberships = memo<ReadonlyMap<string, ServiceModel>, Memberships>();
+
+/** Works out who stands behind which service, with a pause after each service. */
+export function* prepareMemberships(world: World): Generator<void, Memberships> {
+  const known = memberships.get(world.services);
+  if (known !== undefined) return known;
+  const byWorkload = new Map<string, ServiceModel[]>();
+  for (const service of world.services.values()) {
+    for (const key of workloadsOf(service)) {
+      const list = byWorkload.get(key);
+      if (list === undefined) byWorkload.set(key, [service]);
+      else list.push(service);
+    }
+    yield;
+  }
+  memberships.set(world.services, byWorkload);
+  return byWorkload;
+}
 
 /** Services that a workload `namespace/name` stands behind. */
 export function servicesOf(world: World, workloadKey: string): readonly ServiceModel[] {
-  let members = memberships.get(world.services);
-  if (members === undefined) {
-    const byWorkload = new Map<string, ServiceModel[]>();
-    for (const service of world.services.values()) {
-      for (const key of workloadsOf(service)) {
-        const list = byWorkload.get(key);
-        if (list === undefined) byWorkload.set(key, [service]);
-        else list.push(service);
-      }
-    }
-    members = byWorkload;
-    memberships.set(world.services, members);
-  }
-  return members.get(workloadKey) ?? [];
+  const known = memberships.get(world.services) ?? atOnce(prepareMemberships(world));
+  return known.get(workloadKey) ?? [];
 }
 
-const workloads = new WeakMap<ServiceModel, readonly string[]>();
+const workloads = memo<ServiceModel, readonly string[]>();
 
 /** Instances of a service, by key `namespace/name`; kept for as long as the service stays the same object. */
 export function workloadsOf(service: ServiceModel): readonly string[] {

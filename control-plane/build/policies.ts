@@ -1,4 +1,5 @@
 /** Which policies apply to a service: found once per list of policies, since the list is the same object until one changes. */
+import { memo } from '../../lib/memo.ts';
 import type { AuthorizationPolicySpec } from '../kinds/authorization-policy.ts';
 import type { BackendPolicySpec } from '../kinds/backend-policy.ts';
 import type { FaultInjectionSpec } from '../kinds/fault-injection.ts';
@@ -19,7 +20,7 @@ interface Index {
   readonly authorization: ReadonlyMap<string, readonly Policy<AuthorizationPolicySpec>[]>;
 }
 
-const indexes = new WeakMap<readonly Resource[], Index>();
+const indexes = memo<readonly Resource[], Index>();
 
 export function policyIndex(policies: readonly Resource[]): Index {
   let index = indexes.get(policies);

@@ -1,4 +1,5 @@
 /** The outbound route table: a virtual host per port of every service, with the routes that are attached to it, and the way out of the mesh. */
+import { memo } from '../../lib/memo.ts';
 import type { GrpcRouteSpec } from '../kinds/grpc-route.ts';
 import type { HttpRouteSpec, HttpRule } from '../kinds/http-route.ts';
 import {
@@ -77,7 +78,7 @@ interface Table {
   readonly byClient: Map<string, RouteConfiguration>;
   readonly onDemand: Map<string, RoutesOnDemand>;
 }
-const tables = new WeakMap<readonly Resource[], Table>();
+const tables = memo<readonly Resource[], Table>();
 
 function tableOf(world: World): Table {
   const known = tables.get(world.httpRoutes);
@@ -135,7 +136,7 @@ interface KeptHosts {
   readonly byClient: Map<string, VirtualHost>;
 }
 /** By the ports of the service. What no route is attached to is made of the service, the settings and the policies alone. */
-const keptHosts = new WeakMap<ServiceModel['ports'], KeptHosts>();
+const keptHosts = memo<ServiceModel['ports'], KeptHosts>();
 
 /** The same object for all clients that see the service alike, and for as long as nothing that it is made of changes: it is encoded once. */
 function keptVirtualHost(making: Making, service: ServiceModel, port: Port): VirtualHost {

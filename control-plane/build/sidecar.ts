@@ -1,4 +1,5 @@
 /** What a sidecar or an Envoy gets. Its listeners are kept for as long as nothing that they are made of changes; its lists are those of its neighbours. */
+import { memo } from '../../lib/memo.ts';
 import type { Cluster, JsonObject, Listener, RouteConfiguration } from '../../xds/snapshot.ts';
 import type { MeshSettings, Node, NodeResources, Resource, ServiceModel, World, WorkloadModel } from '../world.ts';
 import { outboundClusters } from './clusters.ts';
@@ -33,7 +34,7 @@ interface OwnParts {
  * By the workload, so that a proxy that comes back finds them; and by the metadata of the node, which is one object per stream and stays
  * when the workload changes in what is of no concern here: its weight, its health.
  */
-const kept = new WeakMap<WorkloadModel | JsonObject, OwnParts>();
+const kept = memo<WorkloadModel | JsonObject, OwnParts>();
 
 function ownParts(world: World, node: Node): Pick<OwnParts, 'listeners' | 'clusters'> {
   const workload = node.workload === undefined ? undefined : world.workloads.get(node.workload);
@@ -70,7 +71,7 @@ function sameNode(left: Node, right: Node): boolean {
   return true;
 }
 
-const lists = new WeakMap<RouteConfiguration, readonly RouteConfiguration[]>();
+const lists = memo<RouteConfiguration, readonly RouteConfiguration[]>();
 
 function listOf(route: RouteConfiguration): readonly RouteConfiguration[] {
   let list = lists.get(route);
@@ -82,7 +83,7 @@ function listOf(route: RouteConfiguration): readonly RouteConfiguration[] {
 }
 
 /** Clusters of all -> by what stands before them: most applications of a mesh answer on the same few ports. */
-const joinedLists = new WeakMap<readonly Cluster[], Map<string, readonly Cluster[]>>();
+const joinedLists = memo<readonly Cluster[], Map<string, readonly Cluster[]>>();
 
 function joined(own: readonly Cluster[], all: readonly Cluster[]): readonly Cluster[] {
   const known = joinedLists.get(all) ?? new Map<string, readonly Cluster[]>();

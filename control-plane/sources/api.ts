@@ -1,5 +1,6 @@
 /** The source of what the API wrote: resources in the store, each with an entity tag, changed by conditional writes. */
 import { createHash } from 'node:crypto';
+import { memo } from '../../lib/memo.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Json } from '../../xds/snapshot.ts';
 import type { Store } from '../store/store.ts';
@@ -152,7 +153,7 @@ function bodyOf(resource: Resource): Record<string, Json> {
 }
 
 /** By the body: copies of a resource that differ in origin alone share it. A write asks for the tag of what is there and of what comes. */
-const tags = new WeakMap<Resource['spec'], { readonly metadata: Resource['metadata']; readonly tag: string }>();
+const tags = memo<Resource['spec'], { readonly metadata: Resource['metadata']; readonly tag: string }>();
 
 /** A strong entity tag of the content: equal documents have equal tags, whoever wrote them, in this process and the next. */
 export function etagOf(resource: Resource): string {

@@ -3,6 +3,8 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import type { DescMessage } from '@bufbuild/protobuf';
 import type { Any } from '@bufbuild/protobuf/wkt';
+import { memo } from '../../lib/memo.ts';
+import type { Memo } from '../../lib/memo.ts';
 import { NodeSchema } from '../gen/envoy/config/core/v3/base_pb.js';
 import {
   DeltaDiscoveryRequestSchema,
@@ -221,23 +223,23 @@ export function resourceName(bytes: Uint8Array): string {
 
 /** What stands before a resource's own bytes in a response: made once per resource and way of framing, used for every stream. */
 interface Frame {
-  readonly made: WeakMap<WireResource, Uint8Array>;
+  readonly made: Memo<WireResource, Uint8Array>;
   /** Nested messages from the outside in: each gets its head, and the payload's bytes come last. */
   readonly heads: (resource: WireResource) => readonly Uint8Array[];
 }
 
 /** `repeated Any resources = 2`. */
-const ANY_FRAME: Frame = { made: new WeakMap(), heads: (resource) => [EMPTY, typeUrlField(resource.typeUrl)] };
+const ANY_FRAME: Frame = { made: memo(), heads: (resource) => [EMPTY, typeUrlField(resource.typeUrl)] };
 
 /** `repeated Resource resources = 2`, the Any in its field 2. */
 const RESOURCE_FRAME: Frame = {
-  made: new WeakMap(),
+  made: memo(),
   heads: (resource) => [EMPTY, resourceFields(resource), ...(resource.bytes === undefined ? [] : [typeUrlField(resource.typeUrl)])],
 };
 
 /** `repeated Any resources = 2`, each with a Resource inside. */
 const WRAPPED_FRAME: Frame = {
-  made: new WeakMap(),
+  made: memo(),
   heads: (resource) => {
     const inside = RESOURCE_FRAME.heads(resource).slice(1);
     return [EMPTY, typeUrlField(RESOURCE_WRAPPER), ...inside];

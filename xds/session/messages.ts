@@ -1,4 +1,5 @@
 /** The messages of the xDS transport as plain types, so that the state machines know nothing of protobuf (discovery.proto of Envoy's v3 API). */
+import { memo } from '../../lib/memo.ts';
 import type { JsonObject } from '../snapshot.ts';
 
 export type Mode = 'delta' | 'sotw';
@@ -42,7 +43,7 @@ interface ListFacts {
   readonly bytes: number;
   readonly hasTtl: boolean;
 }
-const factsOfLists = new WeakMap<readonly WireResource[], ListFacts>();
+const factsOfLists = memo<readonly WireResource[], ListFacts>();
 
 /** Bytes of all resources together, and whether any has a time to live. A list is looked through once: many streams are sent the same. */
 export function factsOf(resources: readonly WireResource[]): ListFacts {

@@ -1,4 +1,5 @@
 /** What one client wants of one type: names, or everything, by the wildcard rules of both protocol modes. */
+import { memo } from '../../lib/memo.ts';
 import { isFullStateType } from './type-urls.ts';
 import { CODES, StreamError, WILDCARD } from './messages.ts';
 import type { Scope } from './sent-table.ts';
@@ -249,7 +250,7 @@ interface NameList {
   readonly names: ReadonlySet<string>;
   readonly chars: number;
 }
-const nameLists = new WeakMap<readonly string[], NameList>();
+const nameLists = memo<readonly string[], NameList>();
 
 /** One set for all streams whose requests share a list. */
 function nameListOf(list: readonly string[]): NameList {
