@@ -12,6 +12,7 @@ import { EMPTY_WORLD } from './models/world-state.ts';
 import { createProxies } from './proxies.ts';
 import type { Proxies, ProxyStream, StreamType } from './proxies.ts';
 import { createPublisher } from './publish.ts';
+import type { PublisherDeps } from './publish.ts';
 import { NO_SPANS } from './tracing.ts';
 import type { EndpointModel, Node, ServiceModel, World } from './world.ts';
 
@@ -88,12 +89,13 @@ function stream(id: string): FakeStream {
   return fake;
 }
 
-function setUp() {
+function setUp(given: Pick<PublisherDeps, 'prepare' | 'prepareFor'> = {}) {
   const clock = new ManualClock();
   const world = new WatchValue<World>(worldOf('1'));
   const proxies: Proxies = createProxies({ clock, progressed: () => changes.progressed(), converged: () => undefined });
   const changes: Changes = createChanges({ clock, progressOf: (id) => proxies.progressOf(id) });
-  const publisher = createPublisher({ clock, log: silentLog, world, encode, proxies, changes, metrics: createMetrics(), spans: NO_SPANS });
+  const own = { clock, log: silentLog, metrics: createMetrics(), spans: NO_SPANS };
+  const publisher = createPublisher({ ...own, world, encode, proxies, changes, ...given });
   const connect = (id: string) => {
     const fake = stream(id);
     const proxy = publisher.connect(id, fake);
@@ -245,4 +247,58 @@ test('a connection that broke unnoticed does not hold a change up once its proxy
   expect(changes.get(id)!.proxies[0]!.state).toBe('pending');
   answer();
   expect(changes.get(id)!.proxies[0]!.state).toBe('acked');
+});
+
+/** Lets promises and what waits for a turn of the event loop go on. */
+async function settle(clock: ManualClock): Promise<void> {
+  for (let turns = 0; turns < 50; turns++) {
+    await new Promise((resolve) => setImmediate(resolve));
+    clock.advance(0);
+  }
+}
+
+test('a round publishes the world that was prepared for it; what comes meanwhile has the next round', async () => {
+  const prepared: string[] = [];
+  const { clock, world, connect } = setUp({
+    *prepare({ mesh }) {
+      prepared.push(mesh.clusterDomain);
+      yield;
+      // As somebody does who has a turn between two slices.
+      if (mesh.clusterDomain === '2') world.set(worldOf('3'));
+    },
+  });
+  const { fake } = connect('a');
+  const versions = (): (string | undefined)[] => fake.sets.map((set) => set.get(CLUSTER_TYPE, 'of-a')?.version);
+  world.set(worldOf('2'));
+  clock.advance(100);
+  await settle(clock);
+  expect([prepared, versions()]).toEqual([['2'], ['1', '2']]);
+
+  clock.advance(100);
+  await settle(clock);
+  expect([prepared, versions()]).toEqual([
+    ['2', '3'],
+    ['1', '2', '3'],
+  ]);
+});
+
+test('the gate lets a proxy in when what its like will share was made, a slice at a time, and also when that failed', async () => {
+  const steps: string[] = [];
+  const { clock, publisher } = setUp({
+    *prepareFor(_world, { id }) {
+      if (id === 'broken') throw new Error('a route points nowhere');
+      for (const step of ['routes', 'clusters']) {
+        steps.push(`${id} ${step}`);
+        clock.advance(10);
+        yield;
+      }
+    },
+  });
+  const passes = (id: string): Promise<void> => publisher.turn(() => ({ id }) as Node).then(() => void steps.push(`${id} in`));
+  const all = Promise.all([passes('a'), passes('broken'), passes('b')]);
+  await Promise.resolve();
+  expect(steps).toEqual([]);
+  await settle(clock);
+  await all;
+  expect(steps).toEqual(['a routes', 'a clusters', 'a in', 'broken in', 'b routes', 'b clusters', 'b in']);
 });
