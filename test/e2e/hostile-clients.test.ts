@@ -13,6 +13,7 @@ import { ATTACKS } from '../support/hostile-attacks.ts';
 import type { AttackKind, AttackTarget } from '../support/hostile-attacks.ts';
 import type { Memory } from '../support/measured-control-plane.ts';
 import { rssMiB } from '../support/mesh.ts';
+import { CONTROL_PLANE_FLAGS } from '../support/node-flags.ts';
 import { SERVICE, cleanUp, connectClient, eventually } from './control-plane-harness.ts';
 import type { TestClient } from './control-plane-harness.ts';
 
@@ -100,7 +101,10 @@ beforeAll(async () => {
   const [xds, xdsTls, api, metrics] = (await freePorts(4)) as [number, number, number, number];
   ports = { xds, xdsTls, api };
   const words = [`--xds=127.0.0.1:${xds}`, `--xds-tls=127.0.0.1:${xdsTls}`, `--api=127.0.0.1:${api}`, `--metrics=127.0.0.1:${metrics}`];
-  controlPlane = fork(CONTROL_PLANE, words, { execArgv: ['--expose-gc'], stdio: ['ignore', 'ignore', 'ignore', 'ipc'] });
+  controlPlane = fork(CONTROL_PLANE, words, {
+    execArgv: [...CONTROL_PLANE_FLAGS, '--expose-gc'],
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  });
   await eventually('it is ready', () => call('services').catch(() => undefined));
   for (const name of ['watched', ...Array.from({ length: SERVICES }, (_, index) => `other-${index}`)])
     await call('resources', 'POST', SERVICE(name));
