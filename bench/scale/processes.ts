@@ -129,7 +129,7 @@ export interface Fleet {
 
 export function startFleet(): Fleet {
   // In life the proxies are on other machines. Here they get what the control plane leaves of the processors, and not what a nice value would
-  // still give to their twenty threads. Not from within: that would be of one thread, and V8's others are there already.
+  // still give to their ten threads that compute. Not from within: that would be of one thread, and V8's others are there already.
   const execArgv = ['--idle', '0', process.execPath];
   const child = fork(FLEET, [], { execPath: 'chrt', execArgv, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   let queue: Promise<unknown> = Promise.resolve();
