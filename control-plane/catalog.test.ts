@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
+import { collectGarbage } from '../lib/heap.ts';
 import { silentLog } from '../lib/log.ts';
 import { createCatalog, mergeWorld } from './catalog.ts';
 import { parseResources } from './kinds/parse.ts';
@@ -304,4 +305,19 @@ describe('changes', () => {
       { numRuns: 200 },
     );
   });
+});
+
+test('worlds that are merged of the same resources and dropped, as each dry run does, leave nothing behind in them', () => {
+  const held = state(yaml(...Array.from({ length: 200 }, (_, index) => service(`s-${index}`))));
+  const merge = (times: number): void => {
+    for (let time = 0; time < times; time++) expect(mergeWorld([{ name: 'files', state: held }]).services.size).toBe(200);
+  };
+  const heapMiB = (): number => {
+    collectGarbage();
+    return process.memoryUsage().heapUsed / 2 ** 20;
+  };
+  merge(200);
+  const beforeMiB = heapMiB();
+  merge(1_000);
+  expect(heapMiB() - beforeMiB).toBeLessThan(2);
 });

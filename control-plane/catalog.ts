@@ -95,7 +95,6 @@ const NOTHING: SourceState = { resources: [], problems: [] };
 class Merge {
   readonly #held: Held[];
   readonly #state = new WorldState();
-  readonly #keys = memo<Resource, string>();
   /** What sources hold that an earlier one hides. */
   #hidden: readonly Problem[] = [];
 
@@ -143,8 +142,8 @@ class Merge {
     const replaced = new Map<string, Resource>();
     for (let at = 0; at < next.length; at++) {
       if (next[at] === old[at]) continue;
-      const key = this.#key(next[at]!);
-      if (key !== this.#key(old[at]!)) return undefined;
+      const key = nameOf(next[at]!);
+      if (key !== nameOf(old[at]!)) return undefined;
       replaced.set(key, next[at]!);
     }
     for (const [key, resource] of replaced) held.byKey.set(key, resource);
@@ -155,7 +154,7 @@ class Merge {
     const byKey = new Map<string, Resource>();
     const repeats: Resource[] = [];
     for (const resource of resources) {
-      const key = this.#key(resource);
+      const key = nameOf(resource);
       if (byKey.has(key)) repeats.push(resource);
       else byKey.set(key, resource);
     }
@@ -193,7 +192,7 @@ class Merge {
     const problems: Problem[] = [];
     for (const held of this.#held) {
       problems.push(...held.state.problems);
-      for (const repeat of held.repeats) problems.push(repeated(repeat, held.byKey.get(this.#key(repeat))!));
+      for (const repeat of held.repeats) problems.push(repeated(repeat, held.byKey.get(nameOf(repeat))!));
     }
     return [...problems, ...this.#hidden];
   }
@@ -212,21 +211,25 @@ class Merge {
     }
     return problems;
   }
+}
 
-  #key(resource: Resource): string {
-    let key = this.#keys.get(resource);
-    if (key === undefined) {
-      key = `${resource.kind} ${keyOf(resource)}`;
-      this.#keys.set(resource, key);
-    }
-    return key;
+/** Of all merges: each dry run is one of its own, over the same resources. */
+const names = memo<Resource, string>();
+
+/** `Service default/reviews`. */
+function nameOf(resource: Resource): string {
+  let name = names.get(resource);
+  if (name === undefined) {
+    name = `${resource.kind} ${keyOf(resource)}`;
+    names.set(resource, name);
   }
+  return name;
 }
 
 function repeated(resource: Resource, owner: Resource): Problem {
   return {
     origin: resource.origin,
-    resource: `${resource.kind} ${keyOf(resource)}`,
+    resource: nameOf(resource),
     field: 'metadata.name',
     message: `must be unique, and ${placeOf(owner)} has a ${resource.kind} of the same name; that one counts, the one at ${placeOf(resource)} is left out`,
   };

@@ -1,8 +1,8 @@
 /** What was worked out of an object, kept in the object itself: as a WeakMap answers, without the collector's work for one. */
 
 /**
- * Remembers one value for each object. A value lives as long as its object, also when the memo is gone, so memos are made once: for a module,
- * or for what lives as long as the process.
+ * Remembers one value for each object. A value lives as long as its object, also when the memo is gone, so memos are made once, for a
+ * module or for what lives as long as the process: each new one over the same objects would leave a field behind in every one of them.
  */
 export interface Memo<K extends object, V> {
   /** Undefined when nothing was set. */
